@@ -1,0 +1,5 @@
+//! The `sidekey` binary: everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    sidekey::cli::main()
+}

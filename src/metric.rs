@@ -1,0 +1,192 @@
+//! Every metric of the process: name, labels, meaning. The only place that knows a metric name.
+//!
+//! Prometheus text format, prefix `sidekey_`, base units, counters end in `_total`. Labels hold fixed words and slugs only:
+//! never a client's text, never a secret.
+
+use std::fmt;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+/// Upper bounds of the histograms of our own work, in seconds.
+const ADDED_SECONDS: [f64; 10] = [0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.005, 0.025, 0.1, 1.0];
+/// Upper bounds of the histograms of a manager's work, in seconds.
+const FETCH_SECONDS: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 3.0, 8.0];
+
+/// All metrics, registered once. Share it as `Arc<Metrics>`.
+pub struct Metrics {
+    registry: Registry,
+    /// Requests by outcome code (`ok` or an error code) and mode.
+    pub requests: Family<RequestLabels, Counter>,
+    /// Requests under way.
+    pub requests_in_flight: Gauge,
+    /// Client connections open.
+    pub connections: Gauge,
+    /// Seconds a request spent in Sidekey before it was sent on, waiting for managers included.
+    pub added_seconds: Histogram,
+    /// Mappings resolved, by manager and outcome (`hit`, `miss`, `stale`, `refresh`, `error`).
+    pub resolutions: Family<ResolutionLabels, Counter>,
+    /// Reads at a manager, by manager and class (`ok` or a failure class).
+    pub fetches: Family<FetchLabels, Counter>,
+    /// Seconds of a read at a manager.
+    pub fetch_seconds: Family<ManagerLabels, Histogram>,
+    /// Logins at a manager, by manager and class.
+    pub logins: Family<FetchLabels, Counter>,
+    /// Documents in memory.
+    pub cache_entries: Gauge,
+    /// Age in seconds of the oldest document served in the last scrape interval.
+    pub oldest_served_seconds: Gauge<f64, AtomicU64>,
+    /// Version of the current snapshot.
+    pub snapshot_version: Gauge<i64, AtomicI64>,
+    /// Unix time when the current snapshot was loaded.
+    pub snapshot_loaded_timestamp_seconds: Gauge<f64, AtomicU64>,
+    /// Snapshots loaded, by outcome (`swapped`, `unchanged`, `refused`).
+    pub snapshot_loads: Family<OutcomeLabels, Counter>,
+    /// Objects of the current snapshot that are set aside.
+    pub snapshot_set_aside: Gauge,
+    /// Injected values found in a reply and replaced.
+    pub redactions: Counter,
+}
+
+/// Labels of `sidekey_requests_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// `ok`, or the error code that was answered.
+    pub code: &'static str,
+    /// `unmatched`, `header`, `config`, `admin` or `none`.
+    pub mode: &'static str,
+}
+
+/// Labels of `sidekey_resolutions_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ResolutionLabels {
+    /// Manager type.
+    pub manager: &'static str,
+    /// `hit`, `miss`, `stale`, `refresh`, `error`.
+    pub outcome: &'static str,
+}
+
+/// Labels of `sidekey_fetches_total` and `sidekey_logins_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct FetchLabels {
+    /// Manager type.
+    pub manager: &'static str,
+    /// `ok` or a failure class.
+    pub class: &'static str,
+}
+
+/// Labels by manager alone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ManagerLabels {
+    /// Manager type.
+    pub manager: &'static str,
+}
+
+/// Labels by outcome alone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutcomeLabels {
+    /// A fixed word.
+    pub outcome: &'static str,
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// Registers everything.
+    pub fn new() -> Self {
+        let fetch_histogram: fn() -> Histogram = || Histogram::new(FETCH_SECONDS);
+        let mut metrics = Self {
+            registry: Registry::with_prefix("sidekey"),
+            requests: Family::default(),
+            requests_in_flight: Gauge::default(),
+            connections: Gauge::default(),
+            added_seconds: Histogram::new(ADDED_SECONDS),
+            resolutions: Family::default(),
+            fetches: Family::default(),
+            fetch_seconds: Family::new_with_constructor(fetch_histogram),
+            logins: Family::default(),
+            cache_entries: Gauge::default(),
+            oldest_served_seconds: Gauge::default(),
+            snapshot_version: Gauge::default(),
+            snapshot_loaded_timestamp_seconds: Gauge::default(),
+            snapshot_loads: Family::default(),
+            snapshot_set_aside: Gauge::default(),
+            redactions: Counter::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    /// The exposition text.
+    pub fn encode(&self) -> String {
+        let mut text = String::with_capacity(8 * 1024);
+        // Writing into a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register("requests", "Requests by outcome code and mode", self.requests.clone());
+        r.register("requests_in_flight", "Requests under way", self.requests_in_flight.clone());
+        r.register("connections", "Client connections open", self.connections.clone());
+        r.register_with_unit(
+            "added",
+            "Time a request spent in Sidekey before it was sent on, waiting for managers included",
+            Unit::Seconds,
+            self.added_seconds.clone(),
+        );
+        r.register("resolutions", "Mappings resolved by manager and outcome", self.resolutions.clone());
+        r.register("fetches", "Reads at a manager by class", self.fetches.clone());
+        r.register_with_unit("fetch", "Time of a read at a manager", Unit::Seconds, self.fetch_seconds.clone());
+        r.register("logins", "Logins at a manager by class", self.logins.clone());
+        r.register("cache_entries", "Documents in memory", self.cache_entries.clone());
+        r.register_with_unit(
+            "oldest_served",
+            "Age of the oldest value served since the last scrape",
+            Unit::Seconds,
+            self.oldest_served_seconds.clone(),
+        );
+        r.register("snapshot_version", "Version of the current snapshot", self.snapshot_version.clone());
+        r.register_with_unit(
+            "snapshot_loaded_timestamp",
+            "Unix time when the current snapshot was loaded",
+            Unit::Seconds,
+            self.snapshot_loaded_timestamp_seconds.clone(),
+        );
+        r.register("snapshot_loads", "Snapshots read by outcome", self.snapshot_loads.clone());
+        r.register("snapshot_set_aside", "Objects of the current snapshot set aside", self.snapshot_set_aside.clone());
+        r.register("redactions", "Injected values found in a reply and replaced", self.redactions.clone());
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_carry_prefix_and_unit() {
+        let metrics = Metrics::new();
+        metrics.requests.get_or_create(&RequestLabels { code: "ok", mode: "header" }).inc();
+        metrics.fetch_seconds.get_or_create(&ManagerLabels { manager: "file" }).observe(0.01);
+        let text = metrics.encode();
+        assert!(text.contains("sidekey_requests_total{code=\"ok\",mode=\"header\"} 1"), "{text}");
+        assert!(text.contains("sidekey_fetch_seconds_bucket"), "{text}");
+    }
+}

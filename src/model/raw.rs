@@ -1,0 +1,1 @@
+//! The wire shape of a snapshot, `schema_version` 1. Unknown fields are ignored.

@@ -1,0 +1,1 @@
+//! Whether a remembered document may still be served: a pure function of memory and now.
