@@ -1,1 +1,5 @@
-//! (proxy)
+//! The proxy: from an accepted connection to a reply.
+
+mod settings;
+
+pub use settings::{Limits, Settings, TlsSettings, UpstreamSettings};
