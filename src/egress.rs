@@ -13,6 +13,9 @@ pub struct Settings {
     pub allow_hosts: Vec<String>,
     /// `egress.allow_cidrs`.
     pub allow_cidrs: Vec<IpNet>,
+    /// `egress.proxy_url`: an HTTP proxy for every manager, without user-info. The proxy resolves names, so that behind one
+    /// only names and literal addresses can be checked.
+    pub proxy_url: Option<Url>,
 }
 
 /// Decides whether a manager may connect to an address.
