@@ -31,6 +31,8 @@ pub struct Settings {
     pub max_entries: u64,
     /// `cache.max_bytes`.
     pub max_bytes: u64,
+    /// `managers.deadline_secs`: managers keep it themselves; here it is the safety net under a manager that does not.
+    pub deadline: Duration,
 }
 
 /// One resolved mapping, with where it came from.

@@ -19,6 +19,9 @@ pub struct Reference {
     pub identity: Identity,
     /// Path and version.
     pub location: SecretLocation,
+    /// `secret_key`: which member of the secret is meant where a mapping names none. Mappings carry the effective key; this
+    /// one is for reads without a mapping (`check --resolve`).
+    pub secret_key: Option<Arc<str>>,
     /// `ttl_secs`: soft lifetime of its own; `None` = `cache.ttl_secs`.
     pub ttl: Option<Duration>,
     /// Usable or not.
