@@ -15,6 +15,8 @@ use crate::{
     secret::Credential,
 };
 
+mod path;
+
 /// What the operator decides about this dialect.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -149,8 +151,7 @@ impl Portkey {
     /// # Errors
     /// [`PlanError::NotFound`] for everything that is not forwarded.
     pub fn route(&self, head: &Parts) -> Result<Route, PlanError> {
-        let _ = (head, &self.settings);
-        Ok(Route::Gateway)
+        path::route(&head.method, &head.uri)
     }
 
     /// How much of the body [`Portkey::plan`] wants to see.
