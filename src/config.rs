@@ -1,1 +1,135 @@
-//! (config)
+//! The configuration file: YAML → the settings of every room, checked once.
+//!
+//! Nothing behind this module re-checks: a value that comes out is in range and fits the others. Every fault of a run is
+//! reported at once. `SIDEKEY_<KEY>` (`__` between levels) stands above the file. Relative paths are taken from the
+//! working directory. `config/sidecar-full.yaml` documents every key and is compared with this code by a test.
+
+mod nearest;
+mod problem;
+mod reader;
+mod sections;
+mod tree;
+mod value;
+
+pub use problem::{Invalid, Place, Problem};
+pub use reader::Key;
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use reader::Reader;
+use tree::{Node, Value};
+
+use crate::{admin, dialect::portkey, manager::registry::RegistrySettings, proxy, resolve, telemetry};
+
+/// Largest configuration file, in bytes. A hundred keys with comments stay far below; a device or a wrong file does not.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// A checked configuration: what each room is built with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `listen`, `tls.*`, `upstream.*`, `workspace`, `limits.*`.
+    pub proxy: proxy::Settings,
+    /// `admin_listen`.
+    pub admin: admin::Settings,
+    /// `snapshot.*`.
+    pub snapshot: SnapshotSettings,
+    /// `unmatched`, `destination.*`, `passthrough.*`.
+    pub dialect: portkey::Settings,
+    /// `cache.*`.
+    pub cache: resolve::Settings,
+    /// `managers.*`, `egress.*`.
+    pub managers: RegistrySettings,
+    /// `log.*`.
+    pub log: telemetry::Settings,
+    /// `fingerprint_key_file`: keys the fingerprints of values; `None` = a key of the process.
+    pub fingerprint_key_file: Option<PathBuf>,
+}
+
+/// `snapshot.*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotSettings {
+    /// `file`; `None` = no snapshot, never ready.
+    pub file: Option<PathBuf>,
+    /// `strict`: refuse a snapshot for any fault.
+    pub strict: bool,
+    /// `last_good_file`: where the last accepted snapshot is kept, 0600.
+    pub last_good_file: Option<PathBuf>,
+    /// `max_age_secs`: from when on its age is an alarm; `None` = never.
+    pub max_age: Option<Duration>,
+}
+
+// === impl Config ===
+
+impl Config {
+    /// Reads and checks `file` under `variables`, the environment of the process.
+    ///
+    /// # Errors
+    /// [`Invalid`] with every fault.
+    pub fn load(file: &Path, variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self, Invalid> {
+        let name = file.display().to_string();
+        let text = read(file).map_err(|message| Invalid::of_file(&name, message))?;
+        Self::parse(&name, &text, variables)
+    }
+
+    /// As [`Config::load`], from the text of a file that messages call `name`.
+    ///
+    /// # Errors
+    /// [`Invalid`] with every fault.
+    pub fn parse(
+        name: &str,
+        text: &str,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, Invalid> {
+        let root = tree::parse(text).map_err(|error| Invalid::of_syntax(name, error))?;
+        let mut reader = Reader::new(name, root, variables);
+        let config = Self::read(&mut reader);
+        match reader.finish() {
+            (problems, _) if problems.is_empty() => Ok(config),
+            (problems, _) => Err(Invalid { problems }),
+        }
+    }
+
+    /// Every key there is, in the order of reading.
+    pub fn keys() -> Vec<Key> {
+        let mut reader = Reader::new("", Node { value: Value::Null, line: 0 }, []);
+        Self::read(&mut reader);
+        reader.finish().1
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Self {
+        sections::unbuilt(reader);
+        let proxy = sections::proxy(reader);
+        let managers = sections::managers(reader);
+        Self {
+            admin: sections::admin(reader, &proxy.listen),
+            proxy,
+            snapshot: sections::snapshot(reader),
+            dialect: sections::dialect(reader),
+            cache: sections::cache(reader, managers.bounds.fetch_deadline),
+            managers,
+            log: sections::log(reader),
+            fingerprint_key_file: reader.optional("fingerprint_key_file", value::readable_file),
+        }
+    }
+}
+
+/// The text of `file`, or why there is none.
+fn read(file: &Path) -> Result<String, String> {
+    let mut text = Vec::new();
+    File::open(file)
+        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut text))
+        .map_err(|error| format!("cannot be read ({})", error.kind()))?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(format!("is larger than {MAX_FILE_BYTES} bytes and so is no configuration"));
+    }
+    String::from_utf8(text).map_err(|_| "is not UTF-8 text".to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,2 +1,6 @@
-//! x
-fn main() {}
+//! What Sidekey does as a whole, in one test binary.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod config;
+mod examples;

@@ -1,0 +1,285 @@
+//! Every key: its type, default and range, section by section.
+//!
+//! The reason for a bound stands beside it. Bounds keep a mistyped unit from becoming an outage: no legal number makes a
+//! process useless at once, and no sum of them overflows a clock.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use super::{SnapshotSettings, reader::Reader, value};
+use crate::{
+    admin,
+    dialect::portkey,
+    egress,
+    manager::{
+        self,
+        registry::{Ambient, FileSettings, RegistrySettings, VaultSettings},
+    },
+    model::ManagerType,
+    proxy::{self, Limits, TlsSettings, UpstreamSettings},
+    resolve, telemetry,
+};
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// What later versions bring. Accepted and ignored, such a key would promise a protection that is not there.
+pub fn unbuilt(reader: &mut Reader<'_>) {
+    const CONTROL_PLANE: &str = "there is no control plane yet, use snapshot.file";
+    const OPERATOR: &str = "there is no operator API yet";
+    reader.later("snapshot.control_plane", CONTROL_PLANE);
+    reader.later("control_plane", CONTROL_PLANE);
+    reader.later("sealing", "sealed values cannot be opened yet");
+    reader.later("admin_token_file", OPERATOR);
+    reader.later("api_key_hash_file", "clients cannot be authenticated by API keys yet");
+    reader.later("recovery", "a refused credential is not fetched again and replayed yet");
+    reader.later("audit", "there is no audit log of uses yet");
+    reader.later("webhook_listen", "there are no webhooks yet");
+    reader.later("prewarm", "secrets are not fetched ahead of the first request yet");
+    reader.later("egress.proxy_url", "managers are reached directly only");
+    for section in ["managers.aws", "managers.aws_sm", "managers.aws_ssm"] {
+        reader.later(section, "AWS managers are not built yet");
+    }
+    for section in ["managers.azure", "managers.azure_kv"] {
+        reader.later(section, "the Azure manager is not built yet");
+    }
+    for section in ["managers.gcp", "managers.gcp_sm"] {
+        reader.later(section, "the Google manager is not built yet");
+    }
+}
+
+/// `listen`, `client_auth`, `workspace`, `tls.*`, `upstream.*`, `limits.*`.
+pub fn proxy(reader: &mut Reader<'_>) -> proxy::Settings {
+    let upstream = upstream(reader);
+    let default = proxy::Settings::new(upstream.url.clone());
+    let listen = reader.one_or_more("listen", default.listen[0], value::listen_address);
+    let open = reader.flag("allow_unauthenticated", false);
+    reader.text("client_auth", (), |text| match text {
+        "none" => Ok(()),
+        "api_key" => {
+            Err("is not available in this version: clients cannot be authenticated by API keys yet".to_owned())
+        }
+        _ => Err("is not known; use none".to_owned()),
+    });
+    let workspace = reader.optional("workspace", value::name);
+    let tls = tls(reader);
+    if listen.iter().enumerate().any(|(at, address)| address.port() != 0 && listen[..at].contains(address)) {
+        reader.problem("listen", "names one address twice; remove one");
+    }
+    let authenticated = reader.is_set("tls.client_ca_file");
+    if let Some(address) = listen.iter().find(|address| !address.ip().is_loopback())
+        && !authenticated
+        && !open
+    {
+        reader.problem("listen", &format!(
+            "{address} is open to the network and whoever reaches it uses your credentials; listen on 127.0.0.1, set \
+             tls.client_ca_file, or set allow_unauthenticated: true if something in front of it authenticates clients"
+        ));
+    }
+    proxy::Settings { listen, tls, upstream, control_plane: None, workspace, limits: limits(reader) }
+}
+
+fn upstream(reader: &mut Reader<'_>) -> UpstreamSettings {
+    let default = UpstreamSettings::new(value::default_upstream());
+    let url = reader.text("upstream.url", default.url.clone(), value::base_url);
+    let ca_file = reader.optional("upstream.ca_file", value::readable_file);
+    let plaintext = reader.flag("upstream.allow_plaintext", false);
+    if url.scheme() == "http" {
+        if !plaintext && !value::is_loopback(&url) {
+            reader.problem(
+                "upstream.url",
+                "is plain http to another host, which shows credentials to the network; use https, or set \
+                 upstream.allow_plaintext: true",
+            );
+        }
+        if ca_file.is_some() {
+            reader.problem("upstream.ca_file", "has no effect on an http address; use https, or remove it");
+        }
+    }
+    UpstreamSettings {
+        url,
+        ca_file,
+        connect_timeout: reader.secs("upstream.connect_timeout_secs", default.connect_timeout.as_secs(), 1..=MINUTE),
+        // Long-thinking models answer after many minutes when they do not stream.
+        response_head_timeout: reader.secs(
+            "upstream.response_head_timeout_secs",
+            default.response_head_timeout.as_secs(),
+            1..=2 * HOUR,
+        ),
+        // Node's own limit, 16 KiB unless it is started with another one.
+        max_head_bytes: reader.size("upstream.max_head_bytes", default.max_head_bytes as u64, 4 * KIB..=MIB),
+    }
+}
+
+fn tls(reader: &mut Reader<'_>) -> Option<TlsSettings> {
+    let cert_file = reader.optional("tls.cert_file", value::readable_file);
+    let key_file = reader.optional("tls.key_file", value::readable_file);
+    let client_ca_file = reader.optional("tls.client_ca_file", value::readable_file);
+    // Whether a key stands there, not whether its file can be read: one fault is not to be reported as two.
+    match (reader.is_set("tls.cert_file"), reader.is_set("tls.key_file")) {
+        (true, false) => reader.problem("tls.cert_file", "needs tls.key_file beside it"),
+        (false, true) => reader.problem("tls.key_file", "needs tls.cert_file beside it"),
+        (false, false) if reader.is_set("tls.client_ca_file") => {
+            reader.problem("tls.client_ca_file", "needs tls.cert_file and tls.key_file beside it");
+        }
+        (false, false) | (true, true) => {}
+    }
+    Some(TlsSettings { cert_file: cert_file?, key_file: key_file?, client_ca_file })
+}
+
+fn limits(reader: &mut Reader<'_>) -> Limits {
+    let default = Limits::default();
+    let session_secs = default.session_max.map_or(0, |session| session.as_secs());
+    Limits {
+        max_connections: reader.size("limits.max_connections", default.max_connections as u64, 1..=1_000_000),
+        // The HTTP codec does not work with less than 8 KiB.
+        max_head_bytes: reader.size("limits.max_head_bytes", default.max_head_bytes as u64, 8 * KIB..=MIB),
+        model_peek_bytes: reader.size("limits.model_peek_bytes", default.model_peek_bytes as u64, KIB..=64 * MIB),
+        head_timeout: reader.secs("limits.head_timeout_secs", default.head_timeout.as_secs(), 1..=5 * MINUTE),
+        drain_delay: reader.secs("limits.drain_delay_secs", default.drain_delay.as_secs(), 0..=5 * MINUTE),
+        drain: reader.secs("limits.drain_secs", default.drain.as_secs(), 0..=HOUR),
+        session_max: some(reader.secs("limits.session_max_secs", session_secs, 0..=7 * DAY)),
+    }
+}
+
+/// `admin_listen`; `taken` is `listen`.
+pub fn admin(reader: &mut Reader<'_>, taken: &[SocketAddr]) -> admin::Settings {
+    let default = admin::Settings::default();
+    let listen = reader.text("admin_listen", default.listen, value::listen_address);
+    if listen.port() != 0 && taken.contains(&listen) {
+        reader.problem("admin_listen", "is also in listen; give it an address of its own");
+    }
+    admin::Settings { listen, ..default }
+}
+
+/// `snapshot.*`.
+pub fn snapshot(reader: &mut Reader<'_>) -> SnapshotSettings {
+    SnapshotSettings {
+        file: reader.optional("snapshot.file", value::path),
+        strict: reader.flag("snapshot.strict", true),
+        last_good_file: reader.optional("snapshot.last_good_file", value::path),
+        max_age: some(reader.secs("snapshot.max_age_secs", 0, 0..=30 * DAY)),
+    }
+}
+
+/// `dialect`, `unmatched`, `destination.*`, `passthrough.*`.
+pub fn dialect(reader: &mut Reader<'_>) -> portkey::Settings {
+    let default = portkey::Settings::default();
+    reader.word("dialect", &[("portkey", ())]);
+    portkey::Settings {
+        reject_unmatched: reader.word("unmatched", &[("pass", false), ("reject", true)]),
+        allowed_checks: reader.list("destination.allowed_checks", default.allowed_checks, value::check_id),
+        trust_stored_configs: reader.flag("destination.trust_stored_configs", default.trust_stored_configs),
+        passthrough_hosts: reader.list("passthrough.allow_hosts", default.passthrough_hosts, value::host_pattern),
+    }
+}
+
+/// `cache.*`; `deadline` is `managers.deadline_secs`.
+pub fn cache(reader: &mut Reader<'_>, deadline: Duration) -> resolve::Settings {
+    resolve::Settings {
+        // 300 s is what the gateway's hosted version documents.
+        ttl: reader.secs("cache.ttl_secs", 300, 0..=DAY),
+        // Beyond a half the lifetime written in the file would be a fiction.
+        jitter_ratio: reader.ratio("cache.jitter_ratio", 0.1, 0.0..=0.5),
+        // A refresh that starts in the last twentieth comes too late to be ahead.
+        refresh_ahead_ratio: reader.ratio("cache.refresh_ahead_ratio", 0.8, 0.0..=0.95),
+        stale: reader.secs("cache.stale_secs", HOUR, 0..=7 * DAY),
+        // Without a memory of failures a broken reference would be fetched by every request.
+        negative_ttl: reader.secs("cache.negative_ttl_secs", 5, 1..=5 * MINUTE),
+        max_entries: reader.whole("cache.max_entries", 10_000, 1..=1_000_000),
+        max_bytes: reader.whole("cache.max_bytes", 64 * MIB, MIB..=16 * GIB),
+        deadline,
+    }
+}
+
+/// `managers.*`, `egress.*`.
+pub fn managers(reader: &mut Reader<'_>) -> RegistrySettings {
+    RegistrySettings {
+        bounds: bounds(reader),
+        vault: VaultSettings {
+            ca_file: reader.optional("managers.vault.ca_file", value::readable_file),
+            kubernetes_jwt_file: reader.text(
+                "managers.vault.kubernetes_jwt_file",
+                PathBuf::from("/var/run/secrets/kubernetes.io/serviceaccount/token"),
+                value::path,
+            ),
+            approle_mount: reader.text("managers.vault.approle_mount", "approle".to_owned(), value::mount),
+            kubernetes_mount: reader.text("managers.vault.kubernetes_mount", "kubernetes".to_owned(), value::mount),
+            kubernetes_allow_addrs: reader.list("managers.vault.kubernetes_allow_addrs", Vec::new(), |text| {
+                value::base_url(text).map(|url| url.as_str().trim_end_matches('/').to_owned())
+            }),
+            ambient: ambient(reader, ManagerType::HashicorpVault),
+        },
+        file: FileSettings {
+            root: reader.optional("managers.file.root", value::directory),
+            ambient: ambient(reader, ManagerType::File),
+        },
+        policy: egress::Policy::new(egress::Settings {
+            allow_hosts: reader.list("egress.allow_hosts", Vec::new(), value::host_pattern),
+            allow_cidrs: reader.list("egress.allow_cidrs", Vec::new(), value::network),
+            proxy_url: None,
+        }),
+        extra_ca_files: reader.list("egress.extra_ca_files", Vec::new(), value::readable_file),
+    }
+}
+
+fn bounds(reader: &mut Reader<'_>) -> manager::Settings {
+    let attempt_timeout = reader.secs("managers.timeout_secs", 3, 1..=MINUTE);
+    let fetch_deadline = reader.secs("managers.deadline_secs", 8, 1..=5 * MINUTE);
+    // Cloud identities can take a minute and a half to answer after a node has started.
+    let login_deadline = reader.secs("managers.login_deadline_secs", 90, 1..=10 * MINUTE);
+    for (key, deadline) in
+        [("managers.deadline_secs", fetch_deadline), ("managers.login_deadline_secs", login_deadline)]
+    {
+        if deadline < attempt_timeout {
+            reader.problem(
+                key,
+                &format!(
+                    "{} is shorter than one attempt, managers.timeout_secs {}; raise it, or lower that",
+                    deadline.as_secs(),
+                    attempt_timeout.as_secs(),
+                ),
+            );
+        }
+    }
+    let max_in_flight = reader.size("managers.max_in_flight", 32, 1..=1024);
+    manager::Settings { attempt_timeout, fetch_deadline, login_deadline, max_in_flight }
+}
+
+fn ambient(reader: &mut Reader<'_>, manager: ManagerType) -> Ambient {
+    let (allowed, paths) = match manager {
+        ManagerType::HashicorpVault => ("managers.hashicorp_vault.ambient", "managers.hashicorp_vault.ambient_paths"),
+        ManagerType::File => ("managers.file.ambient", "managers.file.ambient_paths"),
+        // Refused as a whole section until they are built.
+        ManagerType::AwsSm | ManagerType::AwsSsm | ManagerType::AzureKv | ManagerType::GcpSm => {
+            return Ambient::default();
+        }
+    };
+    Ambient { allowed: reader.flag(allowed, true), paths: reader.list(paths, Vec::new(), value::path_prefix) }
+}
+
+/// `log.*`.
+pub fn log(reader: &mut Reader<'_>) -> telemetry::Settings {
+    use telemetry::{Format, Level};
+    telemetry::Settings {
+        level: reader.word(
+            "log.level",
+            &[
+                ("info", Level::INFO),
+                ("error", Level::ERROR),
+                ("warn", Level::WARN),
+                ("debug", Level::DEBUG),
+                ("trace", Level::TRACE),
+            ],
+        ),
+        format: reader.optional_word("log.format", &[("json", Format::Json), ("text", Format::Text)]),
+    }
+}
+
+/// Where zero means without a limit.
+fn some(time: Duration) -> Option<Duration> {
+    (!time.is_zero()).then_some(time)
+}

@@ -1,0 +1,146 @@
+//! Relations between keys, and that every fault of a run is reported at once.
+
+use super::*;
+
+fn parse(text: &str) -> Result<Config, Vec<String>> {
+    Config::parse("a.yaml", text, []).map_err(|invalid| invalid.problems.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn nothing_is_a_configuration() {
+    let config = parse("").unwrap();
+    assert_eq!(config.proxy.listen[0].to_string(), "127.0.0.1:8900");
+    assert_eq!(config.admin.listen.to_string(), "127.0.0.1:8901");
+    assert_eq!(config.proxy.upstream.url.as_str(), "http://127.0.0.1:8787/");
+    assert_eq!(config.cache.ttl, Duration::from_secs(300));
+    assert!(config.snapshot.strict && config.snapshot.file.is_none());
+}
+
+#[test]
+fn relations() {
+    struct Case {
+        text: &'static str,
+        /// A part of the only problem; `None` = fine.
+        problem: Option<&'static str>,
+    }
+    let cases = [
+        Case { text: "listen: 0.0.0.0:8900", problem: Some("a.yaml:1: listen: 0.0.0.0:8900 is open to the network") },
+        Case { text: "listen: [127.0.0.1:1, '[::]:1']", problem: Some("listen: [::]:1 is open to the network") },
+        Case { text: "listen: 0.0.0.0:8900\nallow_unauthenticated: true", problem: None },
+        Case { text: "listen: [127.0.0.1:1, '[::1]:1', 127.0.0.2:1]", problem: None },
+        Case { text: "listen: [127.0.0.1:1, 127.0.0.1:1]", problem: Some("listen: names one address twice") },
+        Case { text: "listen: [127.0.0.1:0, 127.0.0.1:0]", problem: None },
+        Case { text: "admin_listen: 127.0.0.1:8900", problem: Some("admin_listen: is also in listen") },
+        Case { text: "admin_listen: 0.0.0.0:8901", problem: None },
+        Case { text: "client_auth: api_key", problem: Some("is not available in this version") },
+        Case { text: "client_auth: none", problem: None },
+        Case { text: "upstream: {url: 'http://gateway:8787'}", problem: Some("upstream.url: is plain http") },
+        Case { text: "upstream: {url: 'http://gateway:8787', allow_plaintext: true}", problem: None },
+        Case { text: "upstream: {url: 'https://gateway'}", problem: None },
+        Case { text: "upstream: {ca_file: /dev/null}", problem: Some("upstream.ca_file: has no effect") },
+        Case { text: "tls: {cert_file: /dev/null}", problem: Some("tls.cert_file: needs tls.key_file") },
+        Case { text: "tls: {key_file: /dev/null}", problem: Some("tls.key_file: needs tls.cert_file") },
+        Case { text: "tls: {client_ca_file: /dev/null}", problem: Some("tls.client_ca_file: needs tls.cert_file") },
+        Case {
+            text: "tls: {cert_file: /dev/null, key_file: /nowhere}",
+            problem: Some("tls.key_file: the value (not shown)"),
+        },
+        Case {
+            text: "listen: 0.0.0.0:1\ntls: {cert_file: /dev/null, key_file: /dev/null, client_ca_file: /dev/null}",
+            problem: None,
+        },
+        Case {
+            text: "listen: 0.0.0.0:1\ntls: {cert_file: /dev/null, key_file: /dev/null}",
+            problem: Some("listen: 0.0.0.0:1 is open"),
+        },
+        Case {
+            text: "managers: {timeout_secs: 9}",
+            problem: Some("managers.deadline_secs: 8 is shorter than one attempt, managers.timeout_secs 9"),
+        },
+        Case { text: "managers: {timeout_secs: 9, deadline_secs: 9}", problem: None },
+        Case {
+            text: "managers: {login_deadline_secs: 2}",
+            problem: Some("managers.login_deadline_secs: 2 is shorter"),
+        },
+        Case { text: "egress: {allow_hosts: [vault], allow_cidrs: [10.0.0.0/8]}", problem: None },
+        Case { text: "managers: {vault: {kubernetes_allow_addrs: ['https://vault:8200']}}", problem: None },
+    ];
+    for Case { text, problem } in cases {
+        let problems = parse(text).err().unwrap_or_default();
+        match problem {
+            None => assert_eq!(problems, [""; 0], "{text:?}"),
+            Some(part) => {
+                assert_eq!(problems.len(), 1, "{text:?}: {problems:#?}");
+                assert!(problems[0].contains(part), "{text:?}: {problems:#?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_key_of_a_later_version_is_refused() {
+    let later: Vec<_> = Config::keys().into_iter().filter(|key| !key.built).collect();
+    for key in &later {
+        let text = format!("{}: x", key.name.replace('.', ": {")) + &"}".repeat(key.name.matches('.').count());
+        let problems = parse(&text).unwrap_err();
+        assert!(
+            problems.iter().any(|problem| problem.contains("is not available in this version")),
+            "{text}: {problems:#?}"
+        );
+    }
+    for name in [
+        "snapshot.control_plane",
+        "sealing",
+        "admin_token_file",
+        "recovery",
+        "audit",
+        "egress.proxy_url",
+        "managers.aws",
+    ] {
+        assert!(later.iter().any(|key| key.name == name), "{name}");
+    }
+}
+
+#[test]
+fn every_fault_of_a_run_at_once() {
+    let text =
+        "listen: 8900\ncache: {ttl_secs: -1, stale: 5}\nmanagers:\n  timeout_secs: 0\nupstream: {url: x}\naudit: {}\n";
+    let variables = [("SIDEKEY_LOG__LEVEL", "loud"), ("SIDEKEY_LOG__LEVLE", "info")];
+    let variables = variables.map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    let invalid = Config::parse("a.yaml", text, variables).unwrap_err();
+    let places: Vec<_> = invalid.problems.iter().map(|problem| format!("{} {}", problem.place, problem.key)).collect();
+    assert_eq!(
+        places,
+        [
+            "a.yaml:1 listen",
+            "a.yaml:2 cache.ttl_secs",
+            "a.yaml:2 cache.stale",
+            "a.yaml:4 managers.timeout_secs",
+            "a.yaml:5 upstream.url",
+            "a.yaml:6 audit",
+            "SIDEKEY_LOG__LEVEL log.level",
+            "SIDEKEY_LOG__LEVLE ",
+        ]
+    );
+    assert_eq!(invalid.to_string(), "8 problems in the configuration");
+}
+
+#[test]
+fn a_syntax_error_shows_its_place_and_nothing_of_the_text() {
+    let problems = parse("a: 1\nb: \"sk-canary\nc: sk-canary\n").unwrap_err();
+    assert_eq!(problems.len(), 1);
+    assert!(problems[0].starts_with("a.yaml:") && !problems[0].contains("canary"), "{problems:?}");
+}
+
+#[test]
+fn files_that_are_no_configuration_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.yaml");
+    for (content, part) in [(vec![0xff, 0xfe], "not UTF-8"), (vec![b'#'; (1 << 20) + 1], "larger than")] {
+        std::fs::write(&file, content).unwrap();
+        let problem = Config::load(&file, []).unwrap_err().problems[0].to_string();
+        assert!(problem.contains(part), "{problem}");
+    }
+    let problem = Config::load(&folder.path().join("none.yaml"), []).unwrap_err().problems[0].to_string();
+    assert!(problem.ends_with("none.yaml: cannot be read (entity not found)"), "{problem}");
+}
