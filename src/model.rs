@@ -1,6 +1,6 @@
 //! The control plane's objects: raw as they are written (serde), and linked as they are used.
 //!
-//! [`raw`] is the wire shape of a snapshot. [`link()`] turns it into a [`Snapshot`] whose mappings point at references and
+//! `raw` is the wire shape of a snapshot. [`link()`] turns it into a [`Snapshot`] whose mappings point at references and
 //! whose entities carry their effective fields, so that nothing later re-checks: what cannot be linked is either a reason
 //! to refuse the whole snapshot (strict) or is set aside with everything that depends on it.
 
@@ -10,16 +10,17 @@ mod field;
 mod link;
 mod location;
 mod mapping;
-pub mod raw;
+mod names;
+mod raw;
 mod reference;
 mod snapshot;
 mod status;
 
 pub use auth::{AuthConfig, ManagerType, VaultAuth, VaultMethod};
 pub use entity::{Deployment, Entity, EntityField, EntityKind, FieldValue};
-pub use field::{FIELDS, FieldSet, FieldSpec};
+pub use field::{FIELDS, FieldRole, FieldSet, FieldSpec};
 pub use link::{LinkRules, Problem, SnapshotError, link};
-pub use location::{SecretLocation, VersionSelector};
+pub use location::{LocationError, MAX_PATH_BYTES, SecretLocation, VersionSelector};
 pub use mapping::{Mapping, TargetField, ValueFormat};
 pub use reference::{Identity, Reference, Workspaces};
 pub use snapshot::{Caller, Hidden, Snapshot, StoredConfig};

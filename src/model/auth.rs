@@ -1,10 +1,14 @@
 //! `manager_type` and `auth_config`: who stores a secret and how Sidekey proves who it is.
 
+mod parse;
+
 use std::sync::Arc;
 
 use url::Url;
 
 use crate::secret::SecretValue;
+
+pub(super) use parse::{identity, parse};
 
 /// The secret managers a reference may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,9 +39,9 @@ pub enum AuthConfig {
 /// `auth_config` of a `hashicorp_vault` reference.
 #[derive(Debug)]
 pub struct VaultAuth {
-    /// `vault_addr`: base URL, https unless the operator opened the host.
+    /// `vault_addr`: base URL without user info, query or fragment, https unless the operator opened the host.
     pub addr: Url,
-    /// `vault_namespace`, sent as `X-Vault-Namespace`.
+    /// `vault_namespace`, sent as `X-Vault-Namespace`: visible ASCII.
     pub namespace: Option<Arc<str>>,
     /// How to log in.
     pub method: VaultMethod,
@@ -50,7 +54,7 @@ pub struct VaultAuth {
 pub enum VaultMethod {
     /// `token`.
     Token {
-        /// `vault_token`.
+        /// `vault_token`: visible ASCII.
         token: SecretValue,
     },
     /// `approle`.
@@ -59,16 +63,16 @@ pub enum VaultMethod {
         role_id: Arc<str>,
         /// `vault_secret_id`.
         secret_id: SecretValue,
-        /// `vault_auth_mount` (ours); `None` = `managers.vault.approle_mount`.
+        /// `vault_auth_mount` (ours), without outer slashes and `auth/`; `None` = `managers.vault.approle_mount`.
         mount: Option<Arc<str>>,
     },
     /// `kubernetes`: the sidecar's service-account token is the proof.
     Kubernetes {
         /// `vault_role`.
         role: Arc<str>,
-        /// `vault_auth_mount` (ours); `None` = `managers.vault.kubernetes_mount`.
+        /// `vault_auth_mount` (ours), without outer slashes and `auth/`; `None` = `managers.vault.kubernetes_mount`.
         mount: Option<Arc<str>>,
-        /// `vault_jwt_file` (ours); `None` = `managers.vault.kubernetes_jwt_file`.
+        /// `vault_jwt_file` (ours), absolute; `None` = `managers.vault.kubernetes_jwt_file`.
         jwt_file: Option<Arc<str>>,
     },
 }
@@ -76,6 +80,10 @@ pub enum VaultMethod {
 // === impl ManagerType ===
 
 impl ManagerType {
+    /// Every manager type, in the order of the documentation.
+    pub const ALL: [Self; 6] =
+        [Self::AwsSm, Self::AzureKv, Self::HashicorpVault, Self::File, Self::AwsSsm, Self::GcpSm];
+
     /// The spelling of snapshots, configuration, logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -86,5 +94,10 @@ impl ManagerType {
             Self::GcpSm => "gcp_sm",
             Self::File => "file",
         }
+    }
+
+    /// The manager type with this spelling.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|manager| manager.as_str() == name)
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{FieldSpec, Lifespan, Mapping};
+use super::{FieldSpec, Hidden, Lifespan, Mapping, Reference, Workspaces};
 use crate::secret::Credential;
 
 /// A linked virtual key or integration.
@@ -20,12 +20,16 @@ pub struct Entity {
     pub provider: Arc<str>,
     /// The workspace it belongs to (id); `None` = organisation-wide.
     pub workspace_id: Option<Arc<str>>,
-    /// Usable or not; of the virtual key and of the integration it inherits from together.
+    /// Usable or not; of the entity, the integration it inherits from and the references it maps, together.
     pub lifespan: Lifespan,
     /// Effective fields: own and inherited, mappings and literals, each name once.
-    pub fields: Vec<EntityField>,
+    pub fields: Arc<[EntityField]>,
     /// Azure deployments, in stored order; empty for other providers.
-    pub deployments: Vec<Deployment>,
+    pub deployments: Arc<[Deployment]>,
+    /// The integration a virtual key inherits from; `None` = it stands alone.
+    pub integration: Option<Arc<Entity>>,
+    /// The workspaces an integration is shared with; [`Workspaces::All`] for virtual keys.
+    pub shared_with: Workspaces,
     /// Why it was set aside; a request that names it is answered `reference_misconfigured`. Never a secret.
     pub fault: Option<Arc<str>>,
 }
@@ -40,7 +44,7 @@ pub enum EntityKind {
 }
 
 /// One effective field.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct EntityField {
     /// Its row in the field table.
     pub spec: &'static FieldSpec,
@@ -49,10 +53,10 @@ pub struct EntityField {
 }
 
 /// Where a field's value comes from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum FieldValue {
-    /// A stored value that is no credential: string, number, boolean, array or object.
-    Plain(Value),
+    /// A stored value that is no credential: a string of visible ASCII and spaces, a number or a boolean.
+    Plain(Arc<Value>),
     /// A credential stored in the snapshot itself.
     Stored(Arc<Credential>),
     /// A credential to resolve.
@@ -72,4 +76,48 @@ pub struct Deployment {
     pub alias: Option<Arc<str>>,
     /// Used when no alias matches.
     pub is_default: bool,
+}
+
+// === impl Entity ===
+
+impl Entity {
+    /// The effective field with this gateway name ([`FieldSpec::name`]).
+    pub fn field(&self, name: &str) -> Option<&EntityField> {
+        self.fields.iter().find(|field| field.spec.name == name)
+    }
+
+    /// Whether `workspace` (an id; `None` = none in force) may use the entity with all it depends on.
+    pub(super) fn admit(&self, workspace: Option<&str>) -> Result<(), Hidden> {
+        let integration = self.integration.as_deref().unwrap_or(self);
+        let owner = integration.workspace_id.as_deref();
+        for place in [workspace, self.workspace_id.as_deref()] {
+            let at_home = owner.is_none() || place.is_none() || owner == place;
+            if !at_home || !integration.shared_with.admit(place) {
+                return Err(Hidden::NotShared);
+            }
+        }
+        let open = self.references().all(|reference| {
+            [workspace, self.workspace_id.as_deref(), owner].into_iter().all(|place| reference.workspaces.admit(place))
+        });
+        if open { Ok(()) } else { Err(Hidden::ReferenceClosed) }
+    }
+
+    fn references(&self) -> impl Iterator<Item = &Reference> {
+        self.fields.iter().filter_map(|field| match &field.value {
+            FieldValue::Mapped(mapping) => Some(&*mapping.reference),
+            FieldValue::Plain(_) | FieldValue::Stored(_) => None,
+        })
+    }
+}
+
+// === impl EntityKind ===
+
+impl EntityKind {
+    /// The prefix of fields in `target_field`, without the dot, and the member that holds them.
+    pub const fn prefix(self) -> &'static str {
+        match self {
+            Self::VirtualKey => "model_config",
+            Self::Integration => "configurations",
+        }
+    }
 }

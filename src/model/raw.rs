@@ -1,1 +1,326 @@
 //! The wire shape of a snapshot, `schema_version` 1. Unknown fields are ignored.
+//!
+//! Nothing here judges: a value of the wrong shape becomes [`Given::Unusable`], so that one bad value is a fault of its
+//! object and not the end of the document. Values stay in the caller's buffer until they are known to be needed; credentials
+//! go from there into a [`SecretValue`] and nowhere else. Errors of the JSON parser are never shown: they quote values.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use crate::secret::SecretValue;
+
+/// The whole document. Later names (`mcp_integrations`, `vault_connections`, `secrets`, `api_keys`) are unknown fields yet.
+#[derive(Deserialize)]
+pub(super) struct Document<'a> {
+    #[serde(default)]
+    pub(super) schema_version: Given<u64>,
+    #[serde(default)]
+    pub(super) version: Given<u64>,
+    #[serde(default)]
+    pub(super) generated_at: Given<String>,
+    #[serde(default)]
+    pub(super) organisation_id: Given<String>,
+    #[serde(default, borrow)]
+    pub(super) workspaces: Given<Vec<&'a RawValue>>,
+    #[serde(default, borrow)]
+    pub(super) secret_references: Given<Vec<&'a RawValue>>,
+    #[serde(default, borrow)]
+    pub(super) integrations: Given<Vec<&'a RawValue>>,
+    #[serde(default, borrow)]
+    pub(super) virtual_keys: Given<Vec<&'a RawValue>>,
+    #[serde(default, borrow)]
+    pub(super) configs: Given<Vec<&'a RawValue>>,
+}
+
+/// `workspaces[]`.
+#[derive(Deserialize)]
+pub(super) struct Workspace {
+    #[serde(default)]
+    pub(super) id: Given<String>,
+    #[serde(default)]
+    pub(super) slug: Given<String>,
+}
+
+/// `secret_references[]`.
+#[derive(Deserialize)]
+pub(super) struct Reference<'a> {
+    #[serde(default)]
+    pub(super) id: Given<String>,
+    #[serde(default)]
+    pub(super) slug: Given<String>,
+    #[serde(default)]
+    pub(super) manager_type: Given<String>,
+    #[serde(default, borrow)]
+    pub(super) auth_config: Given<Members<'a>>,
+    #[serde(default)]
+    pub(super) secret_path: Given<String>,
+    #[serde(default)]
+    pub(super) secret_key: Given<String>,
+    #[serde(default)]
+    pub(super) status: Given<String>,
+    #[serde(default)]
+    pub(super) expires_at: Given<String>,
+    #[serde(default)]
+    pub(super) ttl_secs: Given<u64>,
+    #[serde(default)]
+    pub(super) allow_all_workspaces: Given<bool>,
+    #[serde(default)]
+    pub(super) allowed_workspaces: Given<Vec<String>>,
+    #[serde(default)]
+    pub(super) allowed_providers: Given<Vec<String>>,
+    #[serde(default)]
+    pub(super) allowed_hosts: Given<Vec<String>>,
+}
+
+/// `integrations[]` and `virtual_keys[]`: one shape, each with fields the other does not use.
+#[derive(Deserialize)]
+pub(super) struct Entity<'a> {
+    #[serde(default)]
+    pub(super) id: Given<String>,
+    #[serde(default)]
+    pub(super) slug: Given<String>,
+    /// Of an integration.
+    #[serde(default)]
+    pub(super) ai_provider_id: Given<String>,
+    /// Of a virtual key.
+    #[serde(default)]
+    pub(super) provider: Given<String>,
+    /// Of a virtual key, as the admin API's detail view spells it.
+    #[serde(default)]
+    pub(super) ai_provider_name: Given<String>,
+    /// Of a virtual key.
+    #[serde(default)]
+    pub(super) integration_id: Given<String>,
+    #[serde(default)]
+    pub(super) workspace_id: Given<String>,
+    #[serde(default)]
+    pub(super) status: Given<String>,
+    #[serde(default)]
+    pub(super) expires_at: Given<String>,
+    #[serde(default)]
+    pub(super) key: Given<RawSecret>,
+    /// Of an integration.
+    #[serde(default, borrow)]
+    pub(super) configurations: Given<Members<'a>>,
+    /// Of a virtual key.
+    #[serde(default, borrow)]
+    pub(super) model_config: Given<Members<'a>>,
+    /// Of an integration.
+    #[serde(default)]
+    pub(super) allow_all_workspaces: Given<bool>,
+    /// Of an integration.
+    #[serde(default)]
+    pub(super) allowed_workspaces: Given<Vec<String>>,
+    #[serde(default, borrow)]
+    pub(super) secret_mappings: Given<Vec<&'a RawValue>>,
+}
+
+/// `secret_mappings[]`.
+#[derive(Deserialize)]
+pub(super) struct Mapping {
+    #[serde(default)]
+    pub(super) target_field: Given<String>,
+    #[serde(default)]
+    pub(super) secret_reference_id: Given<String>,
+    #[serde(default)]
+    pub(super) secret_key: Given<String>,
+    #[serde(default)]
+    pub(super) value_format: Given<String>,
+}
+
+/// `configs[]`.
+#[derive(Deserialize)]
+pub(super) struct Config<'a> {
+    #[serde(default)]
+    pub(super) id: Given<String>,
+    #[serde(default)]
+    pub(super) slug: Given<String>,
+    #[serde(default)]
+    pub(super) workspace_id: Given<String>,
+    #[serde(default)]
+    pub(super) status: Given<String>,
+    #[serde(default)]
+    pub(super) expires_at: Given<String>,
+    #[serde(default, borrow)]
+    pub(super) config: Given<&'a RawValue>,
+}
+
+/// One value of the document.
+#[derive(Default)]
+pub(super) enum Given<T> {
+    /// Not there, or null.
+    #[default]
+    Absent,
+    /// There, of the right shape.
+    Value(T),
+    /// There, of another shape.
+    Unusable,
+}
+
+/// The members of an object in document order, values unread, repeated names kept.
+pub(super) struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+/// A credential: clear text, or sealed to the data plane's key.
+pub(super) enum RawSecret {
+    Clear(SecretValue),
+    Sealed,
+}
+
+/// A member name, borrowed where it holds no escape.
+struct Name<'a>(Cow<'a, str>);
+
+/// Reads one row of a list. `None` when it is no object or repeats a name.
+pub(super) fn row<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
+    // The derived code would read an array as a struct, too.
+    if !raw.get().starts_with('{') {
+        return None;
+    }
+    serde_json::from_str(raw.get()).ok()
+}
+
+// === impl Document ===
+
+impl<'a> Document<'a> {
+    /// The document, or the line and column where it stops being one.
+    pub(super) fn parse(json: &'a [u8]) -> Result<Self, (usize, usize)> {
+        if json.trim_ascii_start().first() != Some(&b'{') {
+            return Err((1, 1));
+        }
+        serde_json::from_slice(json).map_err(|error| (error.line(), error.column()))
+    }
+}
+
+// === impl Given ===
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Given<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&'de RawValue>::deserialize(deserializer)?;
+        if raw.get() == "null" {
+            return Ok(Self::Absent);
+        }
+        Ok(serde_json::from_str(raw.get()).map_or(Self::Unusable, Self::Value))
+    }
+}
+
+// === impl Members ===
+
+impl<'a> Members<'a> {
+    /// No members.
+    pub(super) const fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    /// The first member with this name.
+    pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.0.iter().find(|(member, _)| member == name).map(|(_, value)| *value)
+    }
+
+    /// All members, in document order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+        self.0.iter().map(|(name, value)| (&**name, *value))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some((Name(name), value)) = map.next_entry()? {
+                    members.push((name, value));
+                }
+                Ok(members)
+            }
+        }
+
+        deserializer.deserialize_map(Collect).map(Members)
+    }
+}
+
+// === impl RawSecret ===
+
+impl RawSecret {
+    /// What is wrong with a sealed value.
+    pub(super) const SEALED: &'static str =
+        "holds values sealed to the data plane, which cannot be opened by this build; give a secret mapping instead";
+}
+
+impl RawSecret {
+    /// Whether nothing is given: admin APIs show an empty key where they keep one.
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::Clear(text) => text.expose().is_empty(),
+            Self::Sealed => false,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for RawSecret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ClearOrSealed;
+
+        impl<'de> Visitor<'de> for ClearOrSealed {
+            type Value = RawSecret;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or {\"$sealed\": …}")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<RawSecret, E> {
+                Ok(RawSecret::Clear(SecretValue::from(text.to_owned())))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawSecret, A::Error> {
+                let mut sealed = false;
+                while let Some((Name(name), IgnoredAny)) = map.next_entry()? {
+                    sealed |= name == "$sealed";
+                }
+                match sealed {
+                    true => Ok(RawSecret::Sealed),
+                    false => Err(A::Error::custom("neither a string nor sealed")),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(ClearOrSealed)
+    }
+}
+
+// === impl Name ===
+
+impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Borrow;
+
+        impl<'de> Visitor<'de> for Borrow {
+            type Value = Cow<'de, str>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Cow::Borrowed(text))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Cow::Owned(text.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_str(Borrow).map(Name)
+    }
+}

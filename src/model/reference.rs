@@ -24,7 +24,7 @@ pub struct Reference {
     pub secret_key: Option<Arc<str>>,
     /// `ttl_secs`: soft lifetime of its own; `None` = `cache.ttl_secs`.
     pub ttl: Option<Duration>,
-    /// Usable or not.
+    /// Usable or not. Entities that map it carry it in their own [`super::Entity::lifespan`] already.
     pub lifespan: Lifespan,
     /// Which workspaces may use it.
     pub workspaces: Workspaces,
@@ -43,7 +43,7 @@ pub struct Identity(pub [u8; 32]);
 pub enum Workspaces {
     /// Every workspace of the organisation.
     All,
-    /// Only these workspace ids.
+    /// Only these workspace ids, sorted.
     Only(Box<[Arc<str>]>),
 }
 
@@ -62,7 +62,7 @@ impl Workspaces {
     pub fn admit(&self, workspace: Option<&str>) -> bool {
         match (self, workspace) {
             (Self::All, _) | (Self::Only(_), None) => true,
-            (Self::Only(ids), Some(workspace)) => ids.iter().any(|id| &**id == workspace),
+            (Self::Only(ids), Some(workspace)) => ids.binary_search_by(|id| (**id).cmp(workspace)).is_ok(),
         }
     }
 }

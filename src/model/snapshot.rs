@@ -1,28 +1,37 @@
 //! The linked snapshot and its look-ups.
 
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+};
 
 use serde_json::Value;
+use time::OffsetDateTime;
 
-use super::{Entity, Problem, Reference};
+use super::{Entity, Lifespan, Problem, Reference, names::Names};
 
 /// An immutable, linked snapshot. Built by [`super::link()`], swapped as a whole, held for the length of a request.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Snapshot {
     /// The control plane's version number.
     pub version: u64,
-    /// When the control plane made it, as written.
-    pub generated_at: Option<Arc<str>>,
+    /// When the control plane made it.
+    pub generated_at: Option<OffsetDateTime>,
     /// The organisation everything belongs to.
     pub organisation_id: Arc<str>,
-    /// Every usable reference.
+    /// Every usable reference, in document order.
     pub references: Vec<Arc<Reference>>,
-    /// What was set aside (empty when strict).
+    /// Every fault, and what is set aside because of it (empty when strict).
     pub set_aside: Vec<Problem>,
+    pub(super) workspace_ids: HashMap<Arc<str>, Arc<str>>,
+    pub(super) virtual_keys: Names<Entity>,
+    pub(super) integrations: Names<Entity>,
+    pub(super) configs: Names<StoredConfig>,
+    pub(super) linked: HashMap<Arc<str>, LinkedKeys>,
 }
 
 /// `configs[]`: a stored gateway config, named `pc-…`.
-#[derive(Debug)]
 pub struct StoredConfig {
     /// Stable id.
     pub id: Arc<str>,
@@ -30,8 +39,12 @@ pub struct StoredConfig {
     pub slug: Arc<str>,
     /// The workspace it belongs to (id); `None` = organisation-wide.
     pub workspace_id: Option<Arc<str>>,
-    /// The config object as stored.
+    /// Usable or not.
+    pub lifespan: Lifespan,
+    /// The config object as stored. May hold credentials.
     pub config: Value,
+    /// Why it was set aside; a request that names it is answered `reference_misconfigured`. Never a secret.
+    pub fault: Option<Arc<str>>,
 }
 
 /// On whose behalf a request is made.
@@ -64,30 +77,93 @@ pub enum Hidden {
     Linked,
 }
 
+/// Where virtual keys, of any status, are linked to one integration.
+#[derive(Debug, Default)]
+pub(super) struct LinkedKeys {
+    organisation: bool,
+    workspaces: HashSet<Arc<str>>,
+}
+
 // === impl Snapshot ===
 
 impl Snapshot {
-    /// The entity that `slug` (without `@`) names for `caller`.
+    /// The entity that `slug` (without `@`) names for `caller`: a virtual key, else an integration to which no virtual key
+    /// is linked in the caller's workspace. Check [`Entity::fault`] and [`Entity::lifespan`] before use.
     ///
     /// # Errors
     /// [`Hidden`]: the reason, for the log; the caller is told only that the name is not valid.
     pub fn entity(&self, slug: &str, caller: &Caller) -> Result<&Arc<Entity>, Hidden> {
-        let _ = (slug, caller);
-        Err(Hidden::Unknown)
+        let workspace = caller.workspace.as_deref();
+        let entity = match self.virtual_keys.find(slug, workspace) {
+            Ok(virtual_key) => virtual_key,
+            Err(Hidden::Ambiguous) => return Err(Hidden::Ambiguous),
+            Err(no_virtual_key) => match self.integrations.find(slug, workspace) {
+                Ok(integration) if self.has_linked_keys(integration, workspace) => return Err(Hidden::Linked),
+                Ok(integration) => integration,
+                Err(Hidden::Unknown) => return Err(no_virtual_key),
+                Err(hidden) => return Err(hidden),
+            },
+        };
+        entity.admit(workspace).map(|()| entity)
     }
 
-    /// The stored config that `slug` (`pc-…`) names for `caller`.
+    /// The stored config that `slug` (`pc-…`) names for `caller`. Check [`StoredConfig::fault`] and
+    /// [`StoredConfig::lifespan`] before use.
     ///
     /// # Errors
     /// [`Hidden`], as for [`Snapshot::entity`].
     pub fn config(&self, slug: &str, caller: &Caller) -> Result<&Arc<StoredConfig>, Hidden> {
-        let _ = (slug, caller);
-        Err(Hidden::Unknown)
+        self.configs.find(slug, caller.workspace.as_deref())
     }
 
     /// Resolves the configured workspace (id or slug) to its id; `None` when the snapshot does not know it.
     pub fn workspace_id(&self, id_or_slug: &str) -> Option<&Arc<str>> {
-        let _ = id_or_slug;
-        None
+        self.workspace_ids.get(id_or_slug)
+    }
+
+    /// Every virtual key and integration, in no order.
+    pub fn entities(&self) -> impl Iterator<Item = &Arc<Entity>> {
+        self.virtual_keys.iter().chain(self.integrations.iter())
+    }
+
+    fn has_linked_keys(&self, integration: &Entity, workspace: Option<&str>) -> bool {
+        self.linked.get(&integration.id).is_some_and(|keys| match workspace {
+            // An organisation-wide key is usable in every workspace, and without one in force all of them are visible.
+            Some(workspace) => keys.organisation || keys.workspaces.contains(workspace),
+            None => true,
+        })
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("version", &self.version)
+            .field("generated_at", &self.generated_at)
+            .field("references", &self.references.len())
+            .field("set_aside", &self.set_aside.len())
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl LinkedKeys ===
+
+impl LinkedKeys {
+    /// Notes a virtual key of `workspace`; `None` = organisation-wide.
+    pub(super) fn add(&mut self, workspace: Option<&Arc<str>>) {
+        match workspace {
+            Some(workspace) => {
+                self.workspaces.insert(Arc::clone(workspace));
+            }
+            None => self.organisation = true,
+        }
+    }
+}
+
+// === impl StoredConfig ===
+
+impl fmt::Debug for StoredConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredConfig").field("id", &self.id).field("slug", &self.slug).finish_non_exhaustive()
     }
 }

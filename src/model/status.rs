@@ -14,6 +14,19 @@ pub struct Lifespan {
 // === impl Lifespan ===
 
 impl Lifespan {
+    /// Active without end.
+    pub const UNLIMITED: Self = Self { active: true, expires_at: None };
+
+    /// Usable only while both are.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let expires_at = match (self.expires_at, other.expires_at) {
+            (Some(one), Some(another)) => Some(one.min(another)),
+            (one, another) => one.or(another),
+        };
+        Self { active: self.active && other.active, expires_at }
+    }
+
     /// Usable at `now`: active, and not past its expiry.
     pub fn usable_at(&self, now: OffsetDateTime) -> bool {
         self.active && self.expires_at.is_none_or(|end| now < end)

@@ -1,0 +1,191 @@
+//! `integrations[]` and `virtual_keys[]` → [`Entity`].
+
+use std::{collections::HashMap, sync::Arc};
+
+use serde_json::value::RawValue;
+
+use super::{
+    Context,
+    fields::{self, Own, Subject, Written},
+    findings::{Findings, Ids, Naming, Quoted, Report},
+    inherit::{self, Effective},
+    reference::References,
+};
+use crate::model::{
+    Entity, EntityKind, Hidden, Lifespan, Snapshot, Workspaces,
+    raw::{self, Given},
+};
+
+/// Linked integrations by id, for the virtual keys that inherit from them.
+pub(super) type Parents = HashMap<Arc<str>, Parent>;
+
+/// An integration as virtual keys see it.
+pub(super) struct Parent {
+    entity: Arc<Entity>,
+    /// Without the references it maps: a virtual key may map others instead.
+    lifespan: Lifespan,
+}
+
+/// Links the integrations into `snapshot`.
+pub(super) fn link_integrations(
+    given: Given<Vec<&RawValue>>,
+    references: &References,
+    context: &mut Context<'_>,
+    findings: &mut Findings,
+    snapshot: &mut Snapshot,
+) -> Parents {
+    const LIST: &str = "integrations";
+    let mut parents = Parents::new();
+    let mut ids = Ids::default();
+    for (index, row) in findings.rows(LIST, given).into_iter().enumerate() {
+        let Some(row) = findings.row::<raw::Entity<'_>>(LIST, index, row) else { continue };
+        let mut report = findings.report(LIST, index);
+        let workspace_id = context.workspaces.owner(row.workspace_id, &mut report);
+        let naming = report.naming(&mut ids, row.id, row.slug, workspace_id.as_deref());
+        let Some(Naming { id, slug }) = naming else { continue };
+        if !snapshot.integrations.is_free(workspace_id.as_deref(), &slug) {
+            report.refuse("slug", "is the slug of an earlier integration of the same scope, too");
+        }
+        let provider = report.text("ai_provider_id", row.ai_provider_id).unwrap_or_default();
+        if provider.is_empty() {
+            report.fault("ai_provider_id", "is missing");
+        }
+        let lifespan = report.lifespan(row.status, row.expires_at);
+        let shared_with = context.workspaces.sharing(row.allow_all_workspaces, row.allowed_workspaces, &mut report);
+        let subject = Subject { kind: EntityKind::Integration, provider: &provider };
+        let written = Written { key: row.key, members: row.configurations, mappings: row.secret_mappings };
+        let effective = inherit::alone(fields::read(&subject, written, references, &mut report));
+        inherit::check_sets(&effective.fields, &mut report);
+        let fault = report.into_fault();
+        let effective = if fault.is_none() { effective } else { Effective::nothing() };
+        let entity = Arc::new(Entity {
+            kind: EntityKind::Integration,
+            id: Arc::clone(&id),
+            slug: Arc::clone(&slug),
+            provider: context.names.intern(&provider),
+            workspace_id: workspace_id.clone(),
+            lifespan: lifespan.and(Own::mapped_lifespan(&effective.fields)),
+            fields: effective.fields,
+            deployments: effective.deployments,
+            integration: None,
+            shared_with,
+            fault,
+        });
+        snapshot.integrations.insert(workspace_id.as_ref(), &slug, Arc::clone(&entity));
+        parents.insert(id, Parent { entity, lifespan });
+    }
+    parents
+}
+
+/// Links the virtual keys into `snapshot`, whose integrations are linked already.
+pub(super) fn link_virtual_keys(
+    given: Given<Vec<&RawValue>>,
+    parents: &Parents,
+    references: &References,
+    context: &mut Context<'_>,
+    findings: &mut Findings,
+    snapshot: &mut Snapshot,
+) {
+    const LIST: &str = "virtual_keys";
+    let mut ids = Ids::default();
+    for (index, row) in findings.rows(LIST, given).into_iter().enumerate() {
+        let Some(row) = findings.row::<raw::Entity<'_>>(LIST, index, row) else { continue };
+        let mut report = findings.report(LIST, index);
+        let workspace_id = context.workspaces.owner(row.workspace_id, &mut report);
+        let naming = report.naming(&mut ids, row.id, row.slug, workspace_id.as_deref());
+        let Some(Naming { id, slug }) = naming else { continue };
+        if !snapshot.virtual_keys.is_free(workspace_id.as_deref(), &slug) {
+            report.refuse("slug", "is the slug of an earlier virtual key of the same scope, too");
+        }
+        let parent = parent(row.integration_id, workspace_id.as_deref(), parents, snapshot, &mut report);
+        let provider = match row.provider {
+            Given::Absent => row.ai_provider_name,
+            given => given,
+        };
+        let provider = provider_of(provider, parent, &mut report);
+        let subject = Subject { kind: EntityKind::VirtualKey, provider: &provider };
+        let written = Written { key: row.key, members: row.model_config, mappings: row.secret_mappings };
+        let own = fields::read(&subject, written, references, &mut report);
+        let mut lifespan = report.lifespan(row.status, row.expires_at);
+        let effective = match parent {
+            Some(parent) => {
+                lifespan = lifespan.and(parent.lifespan);
+                inherit::over(&parent.entity, own, &mut report)
+            }
+            None => inherit::alone(own),
+        };
+        if report.is_clean() {
+            inherit::check_sets(&effective.fields, &mut report);
+        }
+        let fault = report.into_fault();
+        let effective = if fault.is_none() { effective } else { Effective::nothing() };
+        if let Some(parent) = parent {
+            snapshot.linked.entry(Arc::clone(&parent.entity.id)).or_default().add(workspace_id.as_ref());
+        }
+        let entity = Entity {
+            kind: EntityKind::VirtualKey,
+            id,
+            slug: Arc::clone(&slug),
+            provider: context.names.intern(&provider),
+            workspace_id: workspace_id.clone(),
+            lifespan: lifespan.and(Own::mapped_lifespan(&effective.fields)),
+            fields: effective.fields,
+            deployments: effective.deployments,
+            integration: parent.map(|parent| Arc::clone(&parent.entity)),
+            shared_with: Workspaces::All,
+            fault,
+        };
+        snapshot.virtual_keys.insert(workspace_id.as_ref(), &slug, Arc::new(entity));
+    }
+}
+
+/// The integration a virtual key is linked to. Its slug is looked up from the key's workspace; an id wins over a slug.
+fn parent<'a>(
+    given: Given<String>,
+    workspace: Option<&str>,
+    parents: &'a Parents,
+    snapshot: &Snapshot,
+    report: &mut Report<'_>,
+) -> Option<&'a Parent> {
+    let name = report.text("integration_id", given)?;
+    let found = match parents.get(&*name) {
+        Some(parent) => Ok(parent),
+        None => snapshot.integrations.find(&name, workspace).map(|entity| &parents[&entity.id]),
+    };
+    match found {
+        Ok(parent) if parent.entity.fault.is_some() => {
+            report.fault("integration_id", format_args!("{} is an integration with a fault of its own", Quoted(&name)));
+            Some(parent)
+        }
+        Ok(parent) => Some(parent),
+        Err(Hidden::Ambiguous) => {
+            report.fault("integration_id", format_args!("{} names several integrations; write the id", Quoted(&name)));
+            None
+        }
+        Err(_) => {
+            report.fault("integration_id", format_args!("{} is no integration of this snapshot", Quoted(&name)));
+            None
+        }
+    }
+}
+
+/// The provider of a virtual key: its own, or that of its integration. Two different ones would send a credential to a
+/// stranger.
+fn provider_of(given: Given<String>, parent: Option<&Parent>, report: &mut Report<'_>) -> String {
+    let own = report.text("provider", given);
+    match (own, parent) {
+        (Some(own), Some(parent)) if *own != *parent.entity.provider && parent.entity.fault.is_none() => {
+            let theirs = &parent.entity.provider;
+            report.fault("provider", format_args!("differs from {} of the integration; remove it", Quoted(theirs)));
+            own
+        }
+        (Some(own), _) => own,
+        (None, Some(parent)) => parent.entity.provider.to_string(),
+        (None, None) => {
+            if report.is_clean() {
+                report.fault("provider", "is missing; give it, or an integration_id to inherit from");
+            }
+            String::new()
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! `secret_references[]` → [`Reference`], and the look-up that mappings use.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde_json::value::RawValue;
+
+use super::{
+    Context,
+    findings::{Findings, Ids, Naming, Quoted, Report},
+};
+use crate::model::{
+    AuthConfig, ManagerType, Reference, SecretLocation, auth,
+    raw::{self, Given, Members},
+};
+
+/// Longest `ttl_secs`: a year. Beyond it nothing is refreshed in the life of a process, which is no lifetime.
+const MAX_TTL_SECS: u64 = 365 * 24 * 3600;
+/// Longest `secret_key`, in bytes; the limit of Portkey's API.
+pub(super) const MAX_KEY_BYTES: usize = 255;
+/// Managers that are announced and not part of this version.
+const LATER: [&str; 4] = ["onepassword", "doppler", "infisical", "sealed"];
+
+/// Linked references by id and slug.
+#[derive(Default)]
+pub(super) struct References {
+    usable: Vec<Arc<Reference>>,
+    by_name: HashMap<Arc<str>, Found>,
+}
+
+/// What a name stands for.
+#[derive(Clone)]
+pub(super) enum Found {
+    /// A usable reference.
+    Usable(Arc<Reference>),
+    /// One with a fault of its own.
+    SetAside,
+}
+
+// === impl References ===
+
+impl References {
+    pub(super) fn link(given: Given<Vec<&RawValue>>, context: &mut Context<'_>, findings: &mut Findings) -> Self {
+        const LIST: &str = "secret_references";
+        let mut references = Self::default();
+        let mut ids = Ids::default();
+        let mut slugs = HashSet::new();
+        let mut by_id = Vec::new();
+        for (index, row) in findings.rows(LIST, given).into_iter().enumerate() {
+            let Some(mut row) = findings.row::<raw::Reference<'_>>(LIST, index, row) else { continue };
+            let mut report = findings.report(LIST, index);
+            let naming = report.naming(&mut ids, take(&mut row.id), take(&mut row.slug), None);
+            let Some(Naming { id, slug }) = naming else { continue };
+            if !slugs.insert(Arc::clone(&slug)) {
+                report.refuse("slug", "is the slug of an earlier reference, too");
+            }
+            let found =
+                match link_one(row, Naming { id: Arc::clone(&id), slug: Arc::clone(&slug) }, context, &mut report) {
+                    Some(reference) => {
+                        let reference = Arc::new(reference);
+                        references.usable.push(Arc::clone(&reference));
+                        Found::Usable(reference)
+                    }
+                    None => Found::SetAside,
+                };
+            by_id.push((id, found.clone()));
+            references.by_name.insert(slug, found);
+        }
+        // A slug may look like another reference's id; ids win, because nobody can choose them.
+        references.by_name.extend(by_id);
+        references
+    }
+
+    /// The reference with this id or slug.
+    pub(super) fn find(&self, id_or_slug: &str) -> Option<&Found> {
+        self.by_name.get(id_or_slug)
+    }
+
+    pub(super) fn into_usable(self) -> Vec<Arc<Reference>> {
+        self.usable
+    }
+}
+
+fn take<T>(given: &mut Given<T>) -> Given<T> {
+    std::mem::take(given)
+}
+
+/// `None`: the report says why.
+fn link_one(
+    row: raw::Reference<'_>,
+    naming: Naming,
+    context: &mut Context<'_>,
+    report: &mut Report<'_>,
+) -> Option<Reference> {
+    let manager_type = manager_type(row.manager_type, report);
+    let members = report.value("auth_config", row.auth_config, "an object").unwrap_or(Members::none());
+    let auth = manager_type.and_then(|manager| auth_config(manager, &members, report));
+    let kv_version = match &auth {
+        Some(AuthConfig::Vault(vault)) => vault.kv_version,
+        Some(AuthConfig::File) | None => None,
+    };
+    let path = report.text("secret_path", row.secret_path);
+    if path.is_none() {
+        report.fault("secret_path", "is missing");
+    }
+    let location = manager_type.zip(path).and_then(|(manager, path)| {
+        SecretLocation::parse(manager, &path, kv_version).map_err(|error| report.fault("secret_path", error)).ok()
+    });
+    let secret_key = secret_key("secret_key", row.secret_key, report);
+    let ttl = report.value("ttl_secs", row.ttl_secs, "a whole number of seconds, or null");
+    if ttl.is_some_and(|secs| secs > MAX_TTL_SECS) {
+        report.fault("ttl_secs", format_args!("must be 0 to {MAX_TTL_SECS}"));
+    }
+    let lifespan = report.lifespan(row.status, row.expires_at);
+    let workspaces = context.workspaces.sharing(row.allow_all_workspaces, row.allowed_workspaces, report);
+    let allowed_providers = allowed_providers(row.allowed_providers, context, report);
+    let allowed_hosts = allowed_hosts(row.allowed_hosts, context, report);
+
+    let (manager_type, auth, location) = (manager_type?, auth?, location?);
+    if let Err(reason) = (context.rules.admit)(manager_type, &auth, &location) {
+        report.fault("manager_type", reason);
+    }
+    report.is_clean().then(|| Reference {
+        id: naming.id,
+        slug: naming.slug,
+        manager_type,
+        identity: auth::identity(manager_type, &members),
+        auth,
+        location,
+        secret_key,
+        ttl: ttl.map(Duration::from_secs),
+        lifespan,
+        workspaces,
+        allowed_providers,
+        allowed_hosts,
+    })
+}
+
+fn manager_type(given: Given<String>, report: &mut Report<'_>) -> Option<ManagerType> {
+    let Some(name) = report.text("manager_type", given) else {
+        report.fault("manager_type", "is missing");
+        return None;
+    };
+    let known = ManagerType::from_name(&name);
+    match known {
+        Some(ManagerType::HashicorpVault | ManagerType::File) => {}
+        Some(ManagerType::AwsSm | ManagerType::AwsSsm | ManagerType::AzureKv | ManagerType::GcpSm) => {
+            report.fault("manager_type", format_args!("{name} is not part of this build"));
+        }
+        None if LATER.contains(&&*name) => {
+            report.fault("manager_type", format_args!("{name} is not part of this build"));
+        }
+        None => report.fault(
+            "manager_type",
+            format_args!(
+                "{} is unknown; write one of {}",
+                Quoted(&name),
+                ManagerType::ALL.map(ManagerType::as_str).join(", ")
+            ),
+        ),
+    }
+    known
+}
+
+fn auth_config(manager: ManagerType, members: &Members<'_>, report: &mut Report<'_>) -> Option<AuthConfig> {
+    let mut seen = HashSet::new();
+    for (key, _) in members.iter() {
+        if !seen.insert(key) {
+            report.fault(format_args!("auth_config.{}", Quoted(key)), "is given twice");
+        }
+    }
+    auth::parse(manager, members)
+        .map_err(|faults| {
+            for fault in faults {
+                report.fault(format_args!("auth_config.{}", fault.key), fault.message);
+            }
+        })
+        .ok()
+}
+
+/// `secret_key` of a reference or mapping.
+pub(super) fn secret_key(
+    key: impl std::fmt::Display + Copy,
+    given: Given<String>,
+    report: &mut Report<'_>,
+) -> Option<Arc<str>> {
+    let text = report.text(key, given)?;
+    if text.len() > MAX_KEY_BYTES {
+        report.fault(key, format_args!("is longer than {MAX_KEY_BYTES} bytes"));
+    }
+    Some(text.into())
+}
+
+fn allowed_providers(given: Given<Vec<String>>, context: &mut Context<'_>, report: &mut Report<'_>) -> Box<[Arc<str>]> {
+    let providers = report.value("allowed_providers", given, "a list of provider ids").unwrap_or_default();
+    providers.iter().map(|provider| context.names.intern(provider)).collect()
+}
+
+/// Hosts are compared in lower case, exact or as a suffix with a leading dot.
+fn allowed_hosts(given: Given<Vec<String>>, context: &mut Context<'_>, report: &mut Report<'_>) -> Box<[Arc<str>]> {
+    let hosts = report.value("allowed_hosts", given, "a list of host names").unwrap_or_default();
+    let mut allowed = Vec::with_capacity(hosts.len());
+    for (index, host) in hosts.iter().enumerate() {
+        let host = host.to_ascii_lowercase();
+        let bare = host.strip_prefix('.').unwrap_or(&host);
+        let fits = !bare.is_empty()
+            && bare
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'[' | b']' | b':'));
+        if !fits || bare.starts_with('.') {
+            report.fault(
+                format_args!("allowed_hosts[{index}]"),
+                "must be a host name like api.openai.com, or a suffix like .openai.azure.com",
+            );
+        }
+        allowed.push(context.names.intern(&host));
+    }
+    allowed.into()
+}
