@@ -24,6 +24,8 @@ pub struct Snapshot {
     pub references: Vec<Arc<Reference>>,
     /// Every fault, and what is set aside because of it (empty when strict).
     pub set_aside: Vec<Problem>,
+    /// How many objects are set aside, those that depend on a faulty one included.
+    pub objects_set_aside: usize,
     pub(super) workspace_ids: HashMap<Arc<str>, Arc<str>>,
     pub(super) virtual_keys: Names<Entity>,
     pub(super) integrations: Names<Entity>,

@@ -24,6 +24,7 @@ const MAX_QUOTED_CHARS: usize = 64;
 pub(super) struct Findings {
     problems: Vec<Problem>,
     omitted: usize,
+    set_aside: usize,
     refused: bool,
 }
 
@@ -104,6 +105,7 @@ impl Findings {
     pub(super) fn row<'a, T: Deserialize<'a>>(&mut self, list: &str, index: usize, raw: &'a RawValue) -> Option<T> {
         let row = raw::row(raw);
         if row.is_none() {
+            self.set_aside += 1;
             self.fault(format!("{list}[{index}]"), "must be an object that names each of its fields once");
         }
         row
@@ -112,6 +114,11 @@ impl Findings {
     /// Starts the report of one object.
     pub(super) fn report(&mut self, list: &'static str, index: usize) -> Report<'_> {
         Report { findings: self, list, index, slug: None, first: None }
+    }
+
+    /// How many objects have a fault.
+    pub(super) fn set_aside(&self) -> usize {
+        self.set_aside
     }
 
     /// Every fault, and whether the document is refused whole.
@@ -131,6 +138,7 @@ impl Report<'_> {
     pub(super) fn fault(&mut self, key: impl fmt::Display, message: impl fmt::Display) {
         let at = self.place(&key);
         if self.first.is_none() {
+            self.findings.set_aside += 1;
             self.first = Some(format!("{at}: {message}").into());
         }
         self.findings.fault(at, message.to_string());
