@@ -1,1 +1,5 @@
-//! (app)
+//! The composition root: settings → a running sidecar.
+
+mod hardening;
+
+pub use hardening::harden;

@@ -1,5 +1,82 @@
-//! (cli)
-/// Parses arguments and runs the command.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+//! The commands: arguments → what they do, and how it ended.
+//!
+//! Exit status: 0 fine, 64 bad usage or configuration, 1 failed at run time. Results go to standard output, everything
+//! else to standard error.
+
+mod check;
+mod exit;
+mod screen;
+mod table;
+
+use std::{env, ffi::OsString, future::Future, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand, error::ErrorKind};
+
+use self::{exit::Exit, screen::Screen};
+use crate::app;
+
+/// Injects provider credentials from secret managers in front of an AI gateway.
+#[derive(Debug, Parser)]
+#[command(name = "sidekey", version, subcommand_required = true, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
 }
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print every problem of configuration and snapshot, each with file, key and remedy
+    ///
+    /// Exits 64 when there is one, and 1 when --resolve could not fetch a reference.
+    Check {
+        #[command(flatten)]
+        config: OfConfig,
+        /// Fetch each reference once and print what came of it. Never a value
+        #[arg(long)]
+        resolve: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct OfConfig {
+    /// The configuration; config/sidecar-full.yaml lists every key
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Runs the command that the arguments of the process name.
+pub fn main() -> ExitCode {
+    app::harden();
+    run(env::args_os()).into()
+}
+
+fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+    let Arguments { command } = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nothing can be told to someone whose terminal is gone.
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Fine,
+                _ => Exit::Usage,
+            };
+        }
+    };
+    match command {
+        Command::Check { config: OfConfig { config }, resolve } => check::run(&config, resolve),
+    }
+}
+
+/// Runs `work` on a runtime of its own.
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Exit> {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => Ok(runtime.block_on(work)),
+        Err(error) => {
+            Screen::stderr().line(format_args!("threads cannot be started: {error}"));
+            Err(Exit::Failed)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

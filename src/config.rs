@@ -11,7 +11,7 @@ mod sections;
 mod tree;
 mod value;
 
-pub use problem::{Invalid, Place, Problem};
+pub use problem::{Invalid, Place, Problem, why};
 pub use reader::Key;
 
 use std::{
@@ -19,13 +19,12 @@ use std::{
     fs::File,
     io::Read,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use reader::Reader;
 use tree::{Node, Value};
 
-use crate::{admin, dialect::portkey, manager::registry::RegistrySettings, proxy, resolve, telemetry};
+use crate::{admin, dialect::portkey, feed, manager::registry::RegistrySettings, proxy, resolve, telemetry};
 
 /// Largest configuration file, in bytes. A hundred keys with comments stay far below; a device or a wrong file does not.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -37,8 +36,8 @@ pub struct Config {
     pub proxy: proxy::Settings,
     /// `admin_listen`.
     pub admin: admin::Settings,
-    /// `snapshot.*`.
-    pub snapshot: SnapshotSettings,
+    /// `snapshot.*`; `None` = no source, never ready.
+    pub snapshot: Option<feed::file::Settings>,
     /// `unmatched`, `destination.*`, `passthrough.*`.
     pub dialect: portkey::Settings,
     /// `cache.*`.
@@ -51,17 +50,13 @@ pub struct Config {
     pub fingerprint_key_file: Option<PathBuf>,
 }
 
-/// `snapshot.*`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SnapshotSettings {
-    /// `file`; `None` = no snapshot, never ready.
-    pub file: Option<PathBuf>,
-    /// `strict`: refuse a snapshot for any fault.
-    pub strict: bool,
-    /// `last_good_file`: where the last accepted snapshot is kept, 0600.
-    pub last_good_file: Option<PathBuf>,
-    /// `max_age_secs`: from when on its age is an alarm; `None` = never.
-    pub max_age: Option<Duration>,
+/// A configuration with its faults.
+#[derive(Clone, Debug)]
+pub struct Inspected {
+    /// What was read; a default stands where a value is faulty. Only to be looked at while there are problems.
+    pub config: Config,
+    /// Every fault, in reading order.
+    pub problems: Vec<Problem>,
 }
 
 // === impl Config ===
@@ -72,9 +67,7 @@ impl Config {
     /// # Errors
     /// [`Invalid`] with every fault.
     pub fn load(file: &Path, variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Self, Invalid> {
-        let name = file.display().to_string();
-        let text = read(file).map_err(|message| Invalid::of_file(&name, message))?;
-        Self::parse(&name, &text, variables)
+        Self::inspect(file, variables).and_then(Inspected::valid)
     }
 
     /// As [`Config::load`], from the text of a file that messages call `name`.
@@ -86,13 +79,31 @@ impl Config {
         text: &str,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, Invalid> {
+        Self::inspect_text(name, text, variables).and_then(Inspected::valid)
+    }
+
+    /// As [`Config::load`], but goes on with defaults in the place of what is faulty, so that more can be checked.
+    ///
+    /// # Errors
+    /// [`Invalid`] when there is nothing to go on with: no readable file, no YAML.
+    pub fn inspect(
+        file: &Path,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Inspected, Invalid> {
+        let name = file.display().to_string();
+        let text = read(file).map_err(|message| Invalid::of_file(&name, message))?;
+        Self::inspect_text(&name, &text, variables)
+    }
+
+    fn inspect_text(
+        name: &str,
+        text: &str,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Inspected, Invalid> {
         let root = tree::parse(text).map_err(|error| Invalid::of_syntax(name, error))?;
         let mut reader = Reader::new(name, root, variables);
         let config = Self::read(&mut reader);
-        match reader.finish() {
-            (problems, _) if problems.is_empty() => Ok(config),
-            (problems, _) => Err(Invalid { problems }),
-        }
+        Ok(Inspected { config, problems: reader.finish().0 })
     }
 
     /// Every key there is, in the order of reading.
@@ -119,12 +130,24 @@ impl Config {
     }
 }
 
+// === impl Inspected ===
+
+impl Inspected {
+    /// The configuration, if nothing is wrong with it.
+    ///
+    /// # Errors
+    /// [`Invalid`] with every fault.
+    pub fn valid(self) -> Result<Config, Invalid> {
+        if self.problems.is_empty() { Ok(self.config) } else { Err(Invalid { problems: self.problems }) }
+    }
+}
+
 /// The text of `file`, or why there is none.
 fn read(file: &Path) -> Result<String, String> {
     let mut text = Vec::new();
     File::open(file)
         .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut text))
-        .map_err(|error| format!("cannot be read ({})", error.kind()))?;
+        .map_err(|error| format!("cannot be read ({})", why(&error)))?;
     if text.len() as u64 > MAX_FILE_BYTES {
         return Err(format!("is larger than {MAX_FILE_BYTES} bytes and so is no configuration"));
     }

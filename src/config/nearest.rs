@@ -3,8 +3,8 @@
 /// Longest name worth a search, in bytes.
 const LONGEST: usize = 64;
 
-/// The candidate that differs from `name` in the fewest letters, unless that is more than a third of them. A key that
-/// stands in the wrong section (`ttl_secs` for `cache.ttl_secs`) is found by its last part.
+/// The candidate that differs from `name` in the fewest letters, unless that is more than a third of them. A key without
+/// its unit (`cache.ttl`) is found by its beginning, one in the wrong section (`ttl_secs`) by its last part.
 pub fn nearest(name: &str, candidates: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     if name.len() > LONGEST {
         return None;
@@ -12,7 +12,11 @@ pub fn nearest(name: &str, candidates: impl Iterator<Item = &'static str>) -> Op
     let last = |path: &str| path.rsplit('.').next().map(str::to_owned);
     candidates
         .map(|candidate| (distance(name, candidate), candidate))
-        .filter(|(edits, candidate)| edits * 3 <= candidate.len() || last(name) == last(candidate))
+        .filter(|(edits, candidate)| {
+            let unit_left_out =
+                !name.is_empty() && candidate.strip_prefix(name).is_some_and(|rest| rest.starts_with('_'));
+            edits * 3 <= candidate.len() || unit_left_out || last(name) == last(candidate)
+        })
         .min()
         .map(|(_, candidate)| candidate)
 }
@@ -51,6 +55,7 @@ mod tests {
         let cases = [
             Case { name: "cache.tll_secs", nearest: Some("cache.ttl_secs") },
             Case { name: "cahce.stale_secs", nearest: Some("cache.stale_secs") },
+            Case { name: "cache.ttl", nearest: Some("cache.ttl_secs") },
             Case { name: "ttl_secs", nearest: Some("cache.ttl_secs") },
             Case { name: "limits.stale_secs", nearest: Some("cache.stale_secs") },
             Case { name: "lisen", nearest: Some("listen") },

@@ -3,7 +3,7 @@
 //! A problem names its place, its key and a remedy. It may show the value of its own key, never that of a key that is
 //! about a credential, and never anything that stands beside it in the file.
 
-use std::fmt;
+use std::{fmt, io};
 
 use super::tree::SyntaxError;
 
@@ -89,6 +89,15 @@ impl fmt::Display for Place {
             Self::Line { file, line } => write!(f, "{file}:{line}"),
             Self::Variable { name } => f.write_str(name),
         }
+    }
+}
+
+/// Why a file cannot be read, in the words of people.
+pub fn why(error: &io::Error) -> String {
+    match error.kind() {
+        // The standard library calls everything an entity; here that is a virtual key.
+        io::ErrorKind::NotFound => "no such file".to_owned(),
+        kind => kind.to_string(),
     }
 }
 

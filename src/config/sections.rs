@@ -5,11 +5,12 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use super::{SnapshotSettings, reader::Reader, value};
+use super::{reader::Reader, value};
 use crate::{
     admin,
     dialect::portkey,
     egress,
+    feed::file,
     manager::{
         self,
         registry::{Ambient, FileSettings, RegistrySettings, VaultSettings},
@@ -156,13 +157,15 @@ pub fn admin(reader: &mut Reader<'_>, taken: &[SocketAddr]) -> admin::Settings {
 }
 
 /// `snapshot.*`.
-pub fn snapshot(reader: &mut Reader<'_>) -> SnapshotSettings {
-    SnapshotSettings {
-        file: reader.optional("snapshot.file", value::path),
-        strict: reader.flag("snapshot.strict", true),
-        last_good_file: reader.optional("snapshot.last_good_file", value::path),
-        max_age: some(reader.secs("snapshot.max_age_secs", 0, 0..=30 * DAY)),
+pub fn snapshot(reader: &mut Reader<'_>) -> Option<file::Settings> {
+    let file = reader.optional("snapshot.file", value::path);
+    let strict = reader.flag("snapshot.strict", true);
+    let last_good = reader.optional("snapshot.last_good_file", value::path);
+    let max_age = some(reader.secs("snapshot.max_age_secs", 0, 0..=30 * DAY));
+    if file.is_some() && file == last_good {
+        reader.problem("snapshot.last_good_file", "is snapshot.file itself; name another file");
     }
+    Some(file::Settings { strict, last_good, max_age, ..file::Settings::new(file?) })
 }
 
 /// `dialect`, `unmatched`, `destination.*`, `passthrough.*`.

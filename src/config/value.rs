@@ -11,6 +11,8 @@ use std::{
 use ipnet::IpNet;
 use url::{Host, Url};
 
+use super::why;
+
 /// Longest name of an object in a snapshot, in bytes.
 const MAX_NAME: usize = 255;
 
@@ -112,7 +114,7 @@ pub fn network(text: &str) -> Result<IpNet, String> {
 /// A file that must be there from the start.
 pub fn readable_file(text: &str) -> Result<PathBuf, String> {
     let path = path(text)?;
-    let file = File::open(&path).map_err(|error| format!("cannot be read ({}); name a readable file", error.kind()))?;
+    let file = File::open(&path).map_err(|error| format!("cannot be read ({}); name a readable file", why(&error)))?;
     match file.metadata() {
         Ok(metadata) if !metadata.is_dir() => Ok(path),
         _ => Err("is a directory; name a file".to_owned()),
@@ -125,7 +127,7 @@ pub fn directory(text: &str) -> Result<PathBuf, String> {
     match fs::metadata(&path) {
         Ok(metadata) if metadata.is_dir() => Ok(path),
         Ok(_) => Err("is a file; name a directory".to_owned()),
-        Err(error) => Err(format!("cannot be read ({}); name a directory", error.kind())),
+        Err(error) => Err(format!("cannot be read ({}); name a directory", why(&error))),
     }
 }
 

@@ -75,8 +75,7 @@ fn the_full_example_holds_every_key_with_its_range() {
 #[test]
 fn the_small_example_is_a_configuration() {
     let config = Config::parse("sidecar.yaml", &text("config/sidecar.yaml"), []).unwrap();
-    let snapshot = config.snapshot.file.unwrap();
-    assert_eq!(snapshot, Path::new("config/snapshot.example.json"));
+    assert_eq!(config.snapshot.unwrap().path, Path::new("config/snapshot.example.json"));
 }
 
 #[test]

@@ -166,7 +166,7 @@ fn files_and_directories_must_be_there() {
     assert!(directory(folder).is_ok());
     for (refusal, part) in [
         (readable_file(folder), "is a directory"),
-        (readable_file("/nowhere/ca.pem"), "cannot be read (entity not found)"),
+        (readable_file("/nowhere/ca.pem"), "cannot be read (no such file)"),
         (readable_file(""), "is empty"),
         (directory(file), "is a file"),
         (directory("/nowhere"), "cannot be read"),

@@ -145,6 +145,8 @@ impl ReadError {
     /// The same, as a fault of the file at `path`.
     pub fn problem(&self, path: &Path) -> Problem {
         let message = match self {
+            // The standard library calls everything an entity; here that is a virtual key.
+            Self::Io(error) if error.kind() == io::ErrorKind::NotFound => "does not exist".to_owned(),
             Self::Io(error) => format!("{self}: {}", error.kind()),
             Self::NotAFile | Self::TooLarge { .. } => self.to_string(),
         };

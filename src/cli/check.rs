@@ -1,0 +1,165 @@
+//! `sidekey check`: every problem of configuration and snapshot, and whether references resolve.
+
+mod fingerprint;
+mod probe;
+
+use std::{env, path::Path, sync::Arc};
+
+use self::fingerprint::Fingerprints;
+use super::{Exit, Screen, block_on, screen::Tone};
+use crate::{
+    config::{Config, Inspected, Place, Problem},
+    feed::file,
+    manager::registry::Registry,
+    metric::Metrics,
+    model::{self, LinkRules, Snapshot},
+    resolve::Resolver,
+};
+
+/// What was found.
+struct Examined {
+    problems: Vec<Problem>,
+    /// `None` when there is none, or none that can be used.
+    snapshot: Option<Snapshot>,
+    /// What references are fetched with; `None` while the configuration has a problem.
+    means: Option<Means>,
+}
+
+/// What references are fetched with.
+struct Means {
+    registry: Arc<Registry>,
+    resolver: Resolver,
+    fingerprints: Fingerprints,
+}
+
+/// Checks the configuration in `file` and the snapshot it names; with `resolve`, fetches every reference once.
+pub fn run(file: &Path, resolve: bool) -> Exit {
+    let mut screen = Screen::stdout();
+    let examined = Examined::of(file);
+    examined.print(&mut screen);
+    let exit = if examined.problems.is_empty() { Exit::Fine } else { Exit::Usage };
+    let Examined { snapshot: Some(snapshot), means: Some(means), .. } = examined else {
+        if resolve {
+            screen.line("nothing was fetched");
+        }
+        return exit;
+    };
+    if !resolve {
+        return exit;
+    }
+    let Means { registry, resolver, fingerprints } = means;
+    match block_on(probe::all(&snapshot, registry.as_ref(), &resolver, &fingerprints)) {
+        Ok(probed) => {
+            probed.print(&mut screen);
+            if probed.failed > 0 { Exit::Failed } else { exit }
+        }
+        Err(failed) => failed,
+    }
+}
+
+// === impl Examined ===
+
+impl Examined {
+    fn of(file: &Path) -> Self {
+        let Inspected { config, mut problems } = match Config::inspect(file, env::vars_os()) {
+            Ok(inspected) => inspected,
+            Err(invalid) => return Self { problems: invalid.problems, snapshot: None, means: None },
+        };
+        let means = if problems.is_empty() {
+            Means::new(&config)
+                .map_err(|(key, message)| {
+                    let place = Place::File { file: file.display().to_string() };
+                    problems.push(Problem { place, key: key.to_owned(), message });
+                })
+                .ok()
+        } else {
+            None
+        };
+        let registry = means.as_ref().map(|means| means.registry.as_ref());
+        let snapshot = match &config.snapshot {
+            Some(settings) => link(settings, registry, &mut problems),
+            None => {
+                let place = Place::File { file: file.display().to_string() };
+                let message = "is not set, so that every request would be answered 503; name a snapshot".to_owned();
+                problems.push(Problem { place, key: "snapshot.file".to_owned(), message });
+                None
+            }
+        };
+        Self { problems, snapshot, means }
+    }
+
+    fn print(&self, screen: &mut Screen) {
+        screen.problems(&self.problems);
+        let objects = self.snapshot.as_ref().map_or_else(String::new, |snapshot| {
+            let entities = snapshot.entities().count();
+            format!("; {} and {}", count(snapshot.references.len(), "reference"), count(entities, "entity"))
+        });
+        let (tone, verdict) = match self.problems.len() {
+            0 => (Tone::Good, "no problems".to_owned()),
+            problems => (Tone::Bad, count(problems, "problem")),
+        };
+        screen.line(format_args!("{}{objects}", screen.tint(tone, verdict)));
+    }
+}
+
+// === impl Means ===
+
+impl Means {
+    /// The rooms that fetch, or the key that stops one from being built and why.
+    fn new(config: &Config) -> Result<Self, (&'static str, String)> {
+        let metrics = Arc::new(Metrics::new());
+        let registry =
+            Registry::new(config.managers.clone(), Arc::clone(&metrics)).map_err(|message| ("managers", message))?;
+        let registry = Arc::new(registry);
+        let fingerprints = Fingerprints::new(config.fingerprint_key_file.as_deref())
+            .map_err(|message| ("fingerprint_key_file", message))?;
+        let resolver = Resolver::new(config.cache, Arc::clone(&registry) as _, metrics);
+        Ok(Self { registry, resolver, fingerprints })
+    }
+}
+
+/// The snapshot of `settings`. Without a `registry` only its shape is checked: faulty settings would refuse references for
+/// faults that are reported already.
+fn link(settings: &file::Settings, registry: Option<&Registry>, problems: &mut Vec<Problem>) -> Option<Snapshot> {
+    let file::Settings { path, strict, max_bytes, .. } = settings;
+    let strict = *strict;
+    let place = Place::File { file: path.display().to_string() };
+    let mut report = |key: String, message: String| problems.push(Problem { place: place.clone(), key, message });
+    let content = match file::read(path, *max_bytes) {
+        Ok(content) => content,
+        Err(error) => {
+            report(String::new(), error.problem(path).message);
+            return None;
+        }
+    };
+    let linked = match registry {
+        Some(registry) => {
+            let admit = |manager, auth: &_, location: &_| registry.admit(manager, auth, location);
+            model::link(&content.bytes, &LinkRules { strict, admit: &admit })
+        }
+        None => model::link(&content.bytes, &LinkRules { strict, ..LinkRules::STRICT }),
+    };
+    match linked {
+        Ok(snapshot) => {
+            for problem in &snapshot.set_aside {
+                report(problem.at.clone(), format!("{} (set aside)", problem.message));
+            }
+            Some(snapshot)
+        }
+        Err(refused) => {
+            for problem in refused.problems {
+                report(problem.at, problem.message);
+            }
+            None
+        }
+    }
+}
+
+/// `1 reference`, `2 references`, `2 entities`.
+fn count(number: usize, noun: &str) -> String {
+    match (number, noun.strip_suffix('y')) {
+        (1, _) => format!("1 {noun}"),
+        (_, Some(stem)) => format!("{number} {stem}ies"),
+        (_, None) => format!("{number} {noun}s"),
+    }
+}

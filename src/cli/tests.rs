@@ -1,0 +1,10 @@
+//! Arguments.
+
+use clap::CommandFactory;
+
+use super::*;
+
+#[test]
+fn the_arguments_are_consistent() {
+    Arguments::command().debug_assert();
+}

@@ -1,0 +1,138 @@
+//! The commands as a shell sees them: output, and exit status 0, 64 or 1.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use tempfile::TempDir;
+
+/// A secret that must not be seen.
+const CANARY: &str = "sk-canary-77aa01";
+
+/// What a command printed, and how it ended.
+#[derive(Debug)]
+struct Ran {
+    status: i32,
+    out: String,
+    err: String,
+}
+
+/// Runs the binary in `folder` without an environment of ours.
+fn sidekey(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sidekey"));
+    command.args(arguments).current_dir(folder).env_clear().envs(variables.iter().copied());
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { status: status.code().unwrap(), out: text(stdout), err: text(stderr) }
+}
+
+/// A folder with a file secret, a snapshot that names it, and a configuration.
+fn folder(configuration: &str, snapshot: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("secrets")).unwrap();
+    fs::write(folder.path().join("secrets/openai"), CANARY).unwrap();
+    fs::write(folder.path().join("sidecar.yaml"), configuration).unwrap();
+    fs::write(folder.path().join("snapshot.json"), snapshot).unwrap();
+    folder
+}
+
+const CONFIGURATION: &str = "snapshot: {file: snapshot.json}\nmanagers: {file: {root: secrets}}\n";
+
+/// A snapshot whose references name these files, each mapped by an integration of the same slug.
+fn snapshot(files: &[(&str, &str)]) -> String {
+    let reference = |(slug, file): &(&str, &str)| {
+        serde_json::json!({
+            "id": format!("ref-{slug}"), "slug": slug, "manager_type": "file", "auth_config": {}, "secret_path": file,
+            "status": "active", "allow_all_workspaces": true,
+        })
+    };
+    let integration = |(slug, _): &(&str, &str)| {
+        serde_json::json!({
+            "id": format!("int-{slug}"), "slug": slug, "ai_provider_id": "openai", "status": "active",
+            "allow_all_workspaces": true, "configurations": {},
+            "secret_mappings": [{"target_field": "key", "secret_reference_id": slug}],
+        })
+    };
+    serde_json::json!({
+        "schema_version": 1, "version": 1, "organisation_id": "org",
+        "secret_references": files.iter().map(reference).collect::<Vec<_>>(),
+        "integrations": files.iter().map(integration).collect::<Vec<_>>(),
+    })
+    .to_string()
+}
+
+#[test]
+fn usage() {
+    let here = tempfile::tempdir().unwrap();
+    for (arguments, status, shown) in [
+        (&["--version"][..], 0, concat!("sidekey ", env!("CARGO_PKG_VERSION"))),
+        (&["--help"], 0, "check"),
+        (&[], 64, "Usage"),
+        (&["chekc"], 64, "similar"),
+        (&["secrets", "list"], 64, "unrecognized"),
+        (&["check"], 64, "--config <FILE>"),
+        (&["check", "--config", "none.yaml"], 64, "none.yaml: cannot be read"),
+    ] {
+        let ran = sidekey(here.path(), arguments, &[]);
+        assert_eq!(ran.status, status, "{arguments:?}: {ran:?}");
+        assert!(ran.out.contains(shown) || ran.err.contains(shown), "{arguments:?}: {ran:?}");
+    }
+}
+
+#[test]
+fn check_passes_what_is_fine() {
+    let folder = folder(CONFIGURATION, &snapshot(&[("openai", "openai"), ("other", "openai")]));
+    let ran = sidekey(folder.path(), &["check", "--config", "sidecar.yaml"], &[]);
+    assert_eq!((ran.status, ran.out.as_str()), (0, "no problems; 2 references and 2 entities\n"), "{ran:?}");
+}
+
+#[test]
+fn check_prints_every_problem_of_both_files_at_once() {
+    let broken = snapshot(&[("openai", "../openai")]).replace("\"key\"", "\"configurations.custom_host\"");
+    let folder = folder(&format!("{CONFIGURATION}cache: {{ttl: {CANARY}}}\nlog: {{level: loud}}\n"), &broken);
+    let ran =
+        sidekey(folder.path(), &["check", "--config", "sidecar.yaml", "--resolve"], &[("SIDEKEY_LISTEN", "8900")]);
+    assert_eq!(ran.status, 64, "{ran:?}");
+    for part in [
+        "SIDEKEY_LISTEN: listen: \"8900\" names no address; write 127.0.0.1:8900\n",
+        "sidecar.yaml:3: cache.ttl: is not a key; did you mean cache.ttl_secs?\n",
+        "sidecar.yaml:4: log.level: \"loud\" is not known; use info, error, warn, debug or trace\n",
+        "snapshot.json: secret_references[0].secret_path (openai): ",
+        "snapshot.json: integrations[0].secret_mappings[0].target_field (openai): ",
+        "6 problems\n",
+        "nothing was fetched\n",
+    ] {
+        assert!(ran.out.contains(part), "{part}\n{}", ran.out);
+    }
+    assert!(!ran.out.contains(CANARY) && ran.err.is_empty(), "{ran:?}");
+}
+
+#[test]
+fn check_names_what_is_set_aside() {
+    let lenient = CONFIGURATION.replace("{file: snapshot.json}", "{file: snapshot.json, strict: false}");
+    let folder = folder(&lenient, &snapshot(&[("good", "openai"), ("bad", "../openai")]));
+    let ran = sidekey(folder.path(), &["check", "--config", "sidecar.yaml"], &[]);
+    assert_eq!(ran.status, 64, "{ran:?}");
+    assert!(
+        ran.out.contains("secret_references[1].secret_path (bad): ") && ran.out.contains("(set aside)"),
+        "{}",
+        ran.out
+    );
+    assert!(ran.out.contains("; 1 reference and 2 entities"), "{}", ran.out);
+}
+
+#[test]
+fn check_wants_a_snapshot() {
+    for (configuration, part) in [
+        ("", "sidecar.yaml: snapshot.file: is not set"),
+        ("snapshot: {file: none.json}", "none.json: does not exist"),
+        ("snapshot: {file: secrets}", "secrets: is no regular file"),
+    ] {
+        let folder = folder(configuration, "");
+        let ran = sidekey(folder.path(), &["check", "--config", "sidecar.yaml"], &[]);
+        assert_eq!(ran.status, 64, "{ran:?}");
+        assert!(ran.out.contains(part), "{ran:?}");
+    }
+}
