@@ -15,7 +15,12 @@ use crate::{
     secret::Credential,
 };
 
+mod json_scan;
+mod multipart_scan;
 mod path;
+mod peek;
+
+pub use peek::{BodyScan, Progress};
 
 /// What the operator decides about this dialect.
 #[derive(Clone, Debug, Default)]
@@ -146,18 +151,22 @@ impl Portkey {
         Self { settings }
     }
 
-    /// Decides by path and method alone.
+    /// Decides where a request goes, by its head alone.
     ///
     /// # Errors
-    /// [`PlanError::NotFound`] for everything that is not forwarded.
+    /// [`PlanError::NotFound`] for everything that is not forwarded, [`PlanError::DestinationNotAllowed`] for a path that
+    /// could name a host, [`PlanError::InvalidBody`] for a `content-type` that names several types.
     pub fn route(&self, head: &Parts) -> Result<Route, PlanError> {
-        path::route(&head.method, &head.uri)
+        let route = path::route(&head.method, &head.uri)?;
+        if route == Route::Gateway {
+            peek::check(head)?;
+        }
+        Ok(route)
     }
 
     /// How much of the body [`Portkey::plan`] wants to see.
     pub fn peek_kind(&self, head: &Parts) -> PeekKind {
-        let _ = head;
-        PeekKind::None
+        peek::kind(head)
     }
 
     /// Decides what happens to a request.
