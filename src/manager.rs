@@ -15,10 +15,15 @@
 //! A new manager is one file, one arm in [`registry`], one Cargo feature, and one row in `tests/it/contract.rs`.
 
 pub mod fake;
-pub mod file;
+mod file;
+mod guard;
 pub mod registry;
+#[cfg_attr(not(feature = "vault"), expect(dead_code, reason = "only managers that speak over a network retry"))]
+mod retry;
 #[cfg(feature = "vault")]
-pub mod vault;
+mod session;
+#[cfg(feature = "vault")]
+mod vault;
 
 use std::{
     fmt,

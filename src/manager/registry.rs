@@ -1,13 +1,35 @@
 //! From a reference to its manager object: one per identity, bounded, made on first use.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use super::{FailureClass, FetchError, Managers, SecretManager, Settings};
+use tokio::time::Instant;
+
+use super::{FailureClass, FetchError, Managers, SecretManager, Settings, file::Files, guard::Guarded};
+#[cfg(feature = "vault")]
+use super::{session::LoginObserver, vault};
 use crate::{
     egress::Policy,
     metric::Metrics,
-    model::{AuthConfig, ManagerType, Reference, SecretLocation},
+    model::{AuthConfig, Identity, ManagerType, Reference, SecretLocation},
 };
+#[cfg(feature = "vault")]
+use crate::{egress::Transport, metric::FetchLabels};
+
+/// Manager objects kept at once; the one unused for the longest goes first. An object holds a login and a few strings.
+const MAX_OBJECTS: usize = 10_000;
+
+/// An object that nobody asked for is dropped after this, and with it its login and renewals: a rotated credential is a new
+/// object, the old one just falls out of use.
+const MAX_IDLE: Duration = Duration::from_secs(3600);
+
+/// How often, at most, unused objects are looked for.
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// `managers.*` and what managers need of `egress.*`.
 #[derive(Clone, Debug)]
@@ -60,21 +82,49 @@ pub struct Ambient {
 }
 
 /// Makes and keeps manager objects.
-#[derive(Debug)]
 pub struct Registry {
     settings: RegistrySettings,
     metrics: Arc<Metrics>,
+    files: Option<Arc<Files>>,
+    #[cfg(feature = "vault")]
+    vault: Arc<Transport>,
+    objects: Mutex<Objects>,
+}
+
+struct Objects {
+    by_identity: HashMap<Identity, Object>,
+    swept_at: Instant,
+}
+
+struct Object {
+    manager: Arc<dyn SecretManager>,
+    used_at: Instant,
 }
 
 // === impl Registry ===
 
 impl Registry {
-    /// A registry without any object yet.
+    /// A registry without any object yet. Reads CA files; call it at start.
     ///
     /// # Errors
     /// A message for people when a CA file or the root cannot be used.
     pub fn new(settings: RegistrySettings, metrics: Arc<Metrics>) -> Result<Self, String> {
-        Ok(Self { settings, metrics })
+        let files = settings.file.root.as_deref().map(Files::open).transpose().map_err(|error| chain(&error))?;
+        #[cfg(feature = "vault")]
+        let vault = {
+            let ca_files = settings.extra_ca_files.iter().chain(&settings.vault.ca_file).cloned().collect();
+            let transport = Transport::new(settings.policy.clone(), ca_files, settings.bounds.attempt_timeout);
+            Arc::new(transport.map_err(|error| chain(&error))?)
+        };
+        let objects = Mutex::new(Objects { by_identity: HashMap::new(), swept_at: Instant::now() });
+        Ok(Self {
+            settings,
+            metrics,
+            files: files.map(Arc::new),
+            #[cfg(feature = "vault")]
+            vault,
+            objects,
+        })
     }
 
     /// Whether a reference of this shape can and may be used here; what [`crate::model::LinkRules::admit`] asks.
@@ -82,22 +132,142 @@ impl Registry {
     /// # Errors
     /// A reason for people, naming the setting that would change it.
     pub fn admit(&self, manager: ManagerType, auth: &AuthConfig, location: &SecretLocation) -> Result<(), String> {
-        let _ = (manager, auth, location, &self.settings, &self.metrics);
-        Ok(())
+        match (manager, auth) {
+            #[cfg(feature = "vault")]
+            (ManagerType::HashicorpVault, AuthConfig::Vault(auth)) => {
+                vault::admit(auth, location, &self.settings.vault, &self.vault)
+            }
+            (ManagerType::File, AuthConfig::File) => {
+                let files = self.files.as_ref().ok_or("the file manager is off; set managers.file.root")?;
+                self.settings.file.ambient.check(&location.path, "managers.file")?;
+                files.admit(location)
+            }
+            (manager, _) => Err(format!("this build has no manager {}", manager.as_str())),
+        }
+    }
+
+    fn make(&self, reference: &Reference) -> Result<Arc<dyn SecretManager>, FetchError> {
+        let misfit = |reason: String| FetchError::new(FailureClass::Misconfigured).with_source(reason);
+        self.admit(reference.manager_type, &reference.auth, &reference.location).map_err(misfit)?;
+        let inner: Arc<dyn SecretManager> = match &reference.auth {
+            #[cfg(feature = "vault")]
+            AuthConfig::Vault(auth) => {
+                let settings = &self.settings;
+                Arc::new(vault::Vault::new(
+                    auth,
+                    &settings.vault,
+                    &settings.bounds,
+                    &self.vault,
+                    self.observer(reference),
+                )?)
+            }
+            AuthConfig::File => match &self.files {
+                Some(files) => Arc::clone(files) as _,
+                None => return Err(misfit("the file manager is off".to_owned())),
+            },
+            #[cfg(not(feature = "vault"))]
+            AuthConfig::Vault(_) => return Err(misfit("built without the feature vault".to_owned())),
+        };
+        let metrics = Arc::clone(&self.metrics);
+        Ok(Arc::new(Guarded::new(inner, reference.manager_type, &self.settings.bounds, metrics)))
+    }
+
+    #[cfg(feature = "vault")]
+    fn observer(&self, reference: &Reference) -> LoginObserver {
+        let (metrics, manager) = (Arc::clone(&self.metrics), reference.manager_type.as_str());
+        Box::new(move |failure| {
+            let class = failure.map_or("ok", FailureClass::as_str);
+            metrics.logins.get_or_create(&FetchLabels { manager, class }).inc();
+        })
+    }
+
+    fn objects(&self) -> MutexGuard<'_, Objects> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Managers for Registry {
     fn manager(&self, reference: &Reference) -> Result<Arc<dyn SecretManager>, FetchError> {
-        let _ = reference;
-        Err(FetchError::new(FailureClass::Misconfigured))
+        let now = Instant::now();
+        let mut objects = self.objects();
+        let dropped = objects.sweep(now);
+        let manager = match objects.by_identity.get_mut(&reference.identity) {
+            Some(object) => {
+                object.used_at = now;
+                Arc::clone(&object.manager)
+            }
+            None => {
+                let manager = self.make(reference)?;
+                objects.insert(reference.identity, Object { manager: Arc::clone(&manager), used_at: now });
+                manager
+            }
+        };
+        drop(objects);
+        // Objects end their logins when dropped; not under the lock.
+        drop(dropped);
+        Ok(manager)
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+// === impl Objects ===
+
+impl Objects {
+    fn sweep(&mut self, now: Instant) -> Vec<Object> {
+        if now.duration_since(self.swept_at) < SWEEP {
+            return Vec::new();
+        }
+        self.swept_at = now;
+        let idle = |object: &mut Object| now.duration_since(object.used_at) >= MAX_IDLE;
+        self.by_identity.extract_if(|_, object| idle(object)).map(|(_, object)| object).collect()
+    }
+
+    fn insert(&mut self, identity: Identity, object: Object) {
+        if self.by_identity.len() >= MAX_OBJECTS {
+            let oldest =
+                self.by_identity.iter().min_by_key(|(_, object)| object.used_at).map(|(identity, _)| *identity);
+            oldest.and_then(|oldest| self.by_identity.remove(&oldest));
+        }
+        self.by_identity.insert(identity, object);
     }
 }
 
 // === impl Ambient ===
 
+impl Ambient {
+    /// Whether a reference to `path` may use the sidecar's own identity. Prefixes are compared as typed, segment by segment.
+    ///
+    /// # Errors
+    /// A reason for people; `key` is the manager's place in the configuration.
+    pub(super) fn check(&self, path: &str, key: &str) -> Result<(), String> {
+        if !self.allowed {
+            return Err(format!("{key}.ambient is off: references may not use the sidecar's own identity"));
+        }
+        let path = path.trim_matches('/');
+        let below = |prefix: &String| {
+            let prefix = prefix.trim_matches('/');
+            path.strip_prefix(prefix).is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/'))
+        };
+        if self.paths.is_empty() || self.paths.iter().any(below) {
+            return Ok(());
+        }
+        Err(format!("secret_path is not below any of {key}.ambient_paths"))
+    }
+}
+
 impl Default for Ambient {
     fn default() -> Self {
         Self { allowed: true, paths: Vec::new() }
     }
+}
+
+/// `error` with its causes, for a message at start.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
