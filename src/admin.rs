@@ -1,9 +1,50 @@
-//! Health and metrics on a listener of their own.
+//! Health, readiness and metrics, on a listener of their own that clients do not reach.
+//!
+//! `/healthz` says that the process works, and asks nobody outside. `/readyz` says whether requests should come here, and
+//! if not, why. `/metrics` is what is counted. The operator API is not part of this version and answers 403.
+
+mod probe;
+mod readiness;
 
 use std::{
+    convert::Infallible,
+    future::Future,
+    io,
     net::{Ipv4Addr, SocketAddr},
+    pin::pin,
+    sync::Arc,
     time::Duration,
 };
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE},
+};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use self::probe::Probe;
+use crate::{
+    feed::Feed,
+    metric::Metrics,
+    proxy::{Heartbeat, Proxy, Shutdown},
+};
+
+/// A kubelet, a scraper and an operator; more than that wait.
+const MAX_CONNECTIONS: usize = 64;
+/// Between two requests, and for a head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pause after an error of accepting: usually there are no file descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// From when on a missing heartbeat means that something hangs.
+const HEARTBEAT_LIMIT: Duration = Duration::from_secs(15);
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What the operator decides about the admin listener.
 #[derive(Clone, Copy, Debug)]
@@ -14,10 +55,144 @@ pub struct Settings {
     pub probe_interval: Duration,
 }
 
+/// A bound listener that does not answer yet.
+#[derive(Debug)]
+pub struct Admin {
+    listener: TcpListener,
+    probe_interval: Duration,
+}
+
+/// What there is to tell.
+#[derive(Clone, Debug)]
+pub struct Vitals {
+    /// Whom to ask whether the gateway answers.
+    pub proxy: Arc<Proxy>,
+    /// The snapshot.
+    pub feed: Arc<Feed>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Whether the process ends.
+    pub shutdown: Shutdown,
+    /// What must not stand still, by name.
+    pub heartbeats: Vec<(&'static str, Arc<Heartbeat>)>,
+}
+
 // === impl Settings ===
 
 impl Default for Settings {
     fn default() -> Self {
         Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8901)), probe_interval: Duration::from_secs(5) }
     }
+}
+
+// === impl Admin ===
+
+impl Admin {
+    /// Binds `admin_listen`.
+    ///
+    /// # Errors
+    /// The address cannot be listened on.
+    pub async fn bind(settings: &Settings) -> io::Result<Self> {
+        let listener = TcpListener::bind(settings.listen).await?;
+        Ok(Self { listener, probe_interval: settings.probe_interval })
+    }
+
+    /// Where it listens, with the port that was picked.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Answers until `stop`. Keep it going while the proxy drains: that is when it is asked most.
+    pub async fn run(self, vitals: Vitals, stop: impl Future<Output = ()>) {
+        let probe = Arc::new(Probe::default());
+        let mut stop = pin!(stop);
+        let mut probing = pin!(probe.run(&vitals.proxy, self.probe_interval));
+        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let connections = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                () = stop.as_mut() => return,
+                () = probing.as_mut() => return,
+                accepted = async {
+                    // Nobody closes the semaphore.
+                    let permit = permits.clone().acquire_owned().await;
+                    self.listener.accept().await.map(|(stream, _)| (stream, permit))
+                } => accepted,
+            };
+            let (stream, permit) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    warn!(%error, "Accepting a connection to the admin listener failed.");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let (vitals, probe) = (vitals.clone(), probe.clone());
+            let service = service_fn(move |request: Request<Incoming>| {
+                let response = answer(&request, &vitals, &probe);
+                async move { Ok::<_, Infallible>(response) }
+            });
+            let serving = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service);
+            connections.spawn(async move {
+                let _permit = permit;
+                if let Err(error) = serving.await {
+                    debug!(%error, "A connection to the admin listener ended.");
+                }
+            });
+        }
+    }
+}
+
+fn answer(request: &Request<Incoming>, vitals: &Vitals, probe: &Probe) -> Response<Full<Bytes>> {
+    let reading = matches!(*request.method(), Method::GET | Method::HEAD);
+    match request.uri().path() {
+        "/healthz" | "/readyz" | "/metrics" if !reading => {
+            let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "not_found", "this path is read with GET");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            response
+        }
+        "/healthz" => {
+            let late = late(&vitals.heartbeats);
+            let status = if late.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            reply(status, json!({ "alive": late.is_empty(), "late": late }))
+        }
+        "/readyz" => {
+            let readiness = readiness::judge(vitals, probe.reachable(), &late(&vitals.heartbeats));
+            let status = if readiness.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            reply(status, readiness.report())
+        }
+        "/metrics" => {
+            let mut response = Response::new(Full::from(vitals.metrics.encode()));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS));
+            response
+        }
+        "/v1/secrets" | "/v1/secrets/refresh" | "/v1/secrets/test" => {
+            error(StatusCode::FORBIDDEN, "scope_not_allowed", "the operator API is off, it needs admin_token_file")
+        }
+        _ => error(StatusCode::NOT_FOUND, "not_found", "the path is not served"),
+    }
+}
+
+/// What should have beaten and has not.
+fn late(heartbeats: &[(&'static str, Arc<Heartbeat>)]) -> Vec<&'static str> {
+    heartbeats.iter().filter(|(_, heartbeat)| heartbeat.age() > HEARTBEAT_LIMIT).map(|(name, _)| *name).collect()
+}
+
+fn error(status: StatusCode, code: &str, message: &str) -> Response<Full<Bytes>> {
+    let error = json!({ "message": message, "type": "sidekey_error", "code": code });
+    reply(status, json!({ "status": "failure", "message": message, "error": error }))
+}
+
+fn reply(status: StatusCode, body: Value) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body.to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }

@@ -1,5 +1,230 @@
-//! The proxy: from an accepted connection to a reply.
+//! The proxy: from an accepted connection to a reply. [`Proxy::handle`] is the product on one page.
+//!
+//! ```text
+//! server      accepts, sheds, drains        connection   TLS, HTTP/1.1 or 2, head and idle times
+//! handle      snapshot → route → peek → plan → resolve → apply → send → redact
+//! upstream    pooled HTTP/1.1               websocket    a planned handshake, then bytes
+//! peek, body  streams, unbuffered           redact       injected values out of replies
+//! reject      the only table of errors      access       the only line about a request
+//! ```
 
+mod access;
+mod activity;
+mod body;
+mod connection;
+mod heartbeat;
+mod hop;
+mod peek;
+mod redact;
+mod reject;
+mod server;
 mod settings;
+mod shutdown;
+mod stream;
+mod tls;
+mod upstream;
+mod websocket;
 
-pub use settings::{Limits, Settings, TlsSettings, UpstreamSettings};
+pub use self::{
+    body::ResponseBody,
+    heartbeat::Heartbeat,
+    reject::Refusal,
+    server::{BindError, Server},
+    settings::{Limits, Settings, TlsSettings, UpstreamSettings},
+    shutdown::{Shutdown, Stage},
+    tls::TlsError,
+    upstream::{SendError, Upstream, UpstreamError},
+};
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use futures_util::FutureExt as _;
+use http::{Request, Response, StatusCode, header::ACCEPT_ENCODING, request::Parts};
+use hyper::body::Incoming;
+use time::OffsetDateTime;
+
+use self::{
+    access::Access,
+    activity::InFlight,
+    body::RequestBody,
+    peek::{Budget, Peeked},
+    redact::Redactor,
+    websocket::{Handshake, Sessions},
+};
+use crate::{
+    dialect::portkey::{Portkey, Route},
+    feed::Feed,
+    metric::Metrics,
+    model::{Caller, Snapshot},
+    resolve::Resolver,
+    secret::Credential,
+};
+
+/// Everything a request needs; one for the process.
+#[derive(Debug)]
+pub struct Proxy {
+    feed: Arc<Feed>,
+    dialect: Portkey,
+    resolver: Arc<Resolver>,
+    upstream: Upstream,
+    control_plane: Option<Upstream>,
+    workspace: Option<String>,
+    limits: Limits,
+    peeked: Budget,
+    sessions: Sessions,
+    metrics: Arc<Metrics>,
+}
+
+// === impl Proxy ===
+
+impl Proxy {
+    /// A proxy by `settings`. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] when the gateway or the control plane is not configured in a usable way.
+    pub fn new(
+        settings: &Settings,
+        feed: Arc<Feed>,
+        dialect: Portkey,
+        resolver: Arc<Resolver>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, UpstreamError> {
+        Ok(Self {
+            feed,
+            dialect,
+            resolver,
+            upstream: Upstream::new(&settings.upstream)?,
+            control_plane: settings.control_plane.as_ref().map(Upstream::new).transpose()?,
+            workspace: settings.workspace.clone(),
+            limits: settings.limits,
+            peeked: Budget::default(),
+            sessions: Sessions::new(settings.limits.session_max),
+            metrics,
+        })
+    }
+
+    /// Asks the gateway for a sign of life; any answer is one.
+    ///
+    /// # Errors
+    /// [`SendError`] when there is none.
+    pub async fn probe(&self) -> Result<(), SendError> {
+        let (head, ()) = Request::new(()).into_parts();
+        self.upstream.send(head, RequestBody::empty()).await.map(drop)
+    }
+
+    /// Answers a request, in any case. The line about it and its count are written here.
+    async fn serve(self: Arc<Self>, request: Request<Incoming>, in_flight: InFlight) -> Response<ResponseBody> {
+        let mut access = Access::begin(request.method(), request.uri(), &self.metrics);
+        let mut in_flight = Some(in_flight);
+        // A panic must not take the other requests of the connection with it.
+        let answered = AssertUnwindSafe(self.handle(request, &mut access, &mut in_flight)).catch_unwind().await;
+        let response = answered.unwrap_or(Err(Refusal::Internal)).unwrap_or_else(|refusal| {
+            access.refused(&refusal);
+            refusal.respond(access.request_id)
+        });
+        access.finish(response.status());
+        response.map(|body| body.counted(in_flight))
+    }
+
+    /// The life of a request. Every step that can refuse returns why; nothing was sent then, or the answer is not passed on.
+    async fn handle(
+        &self,
+        mut request: Request<Incoming>,
+        access: &mut Access,
+        in_flight: &mut Option<InFlight>,
+    ) -> Result<Response<ResponseBody>, Refusal> {
+        let handshake = Handshake::take(&mut request);
+        let (mut head, body) = request.into_parts();
+        self.check_head(&head)?;
+        hop::strip_request(&mut head.headers);
+
+        let snapshot = self.feed.current().ok_or(Refusal::NoSnapshot)?;
+        if self.dialect.route(&head)? == Route::Admin {
+            access.admin();
+            return self.forward_admin(head, body).await;
+        }
+        let caller = self.caller(&snapshot);
+        let kind = self.dialect.peek_kind(&head);
+        let Limits { model_peek_bytes, head_timeout, .. } = self.limits;
+        let (peek, body) = Peeked::read(body, &kind, model_peek_bytes, head_timeout, &self.peeked).await?;
+        let plan = self.dialect.plan(&head, &peek, &snapshot, &caller, OffsetDateTime::now_utc())?;
+        access.planned(&plan);
+        let resolved = self.resolver.resolve(&plan.mappings).await?;
+        access.resolved(&resolved);
+        let credentials: Vec<Arc<Credential>> = resolved.into_iter().map(|resolved| resolved.credential).collect();
+        let redactor = Redactor::new(self.dialect.apply(&plan, &credentials, &mut head)?, &self.metrics.redactions);
+        if redactor.is_some() {
+            // So that an error can be searched. The gateway asks providers by itself.
+            head.headers.remove(ACCEPT_ENCODING);
+        }
+        if let Some(handshake) = &handshake {
+            handshake.write(&mut head);
+        }
+        access.sending();
+
+        let method = head.method.clone();
+        let mut response = self.upstream.send(head, body.into_body(plan.body_edit.as_ref())).await?;
+        if let (StatusCode::SWITCHING_PROTOCOLS, Some(handshake)) = (response.status(), handshake) {
+            if let Some(redactor) = redactor {
+                redactor.headers(response.headers_mut());
+            }
+            return Ok(handshake.accept(response, &self.sessions, access.request_id, in_flight.take()));
+        }
+        hop::strip_response(response.headers_mut());
+        match redactor {
+            Some(redactor) => redactor.reply(&method, response, access.request_id).await.map_err(Refusal::ReplyBroken),
+            None => Ok(response.map(|body| ResponseBody::stream(body, None))),
+        }
+    }
+
+    /// Answers with `refusal`, whatever is asked.
+    fn refuse(&self, request: &Request<Incoming>, refusal: &Refusal) -> Response<ResponseBody> {
+        let mut access = Access::begin(request.method(), request.uri(), &self.metrics);
+        access.refused(refusal);
+        let response = refusal.respond(access.request_id);
+        access.finish(response.status());
+        response
+    }
+
+    /// All metrics of the process.
+    fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// The WebSocket sessions that run.
+    fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Looks for changed certificates.
+    fn refresh(&self) {
+        self.upstream.refresh();
+        if let Some(control_plane) = &self.control_plane {
+            control_plane.refresh();
+        }
+    }
+
+    fn check_head(&self, head: &Parts) -> Result<(), Refusal> {
+        let target = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let bytes = upstream::head_bytes(&head.method, target, &head.headers);
+        let limit = self.limits.max_head_bytes;
+        if bytes > limit { Err(Refusal::HeadTooLarge { bytes, limit }) } else { Ok(()) }
+    }
+
+    /// To the control plane: it has its own clients, keys and errors, and nothing of ours is injected.
+    async fn forward_admin(&self, head: Parts, body: Incoming) -> Result<Response<ResponseBody>, Refusal> {
+        let control_plane = self.control_plane.as_ref().ok_or(crate::dialect::PlanError::NotFound)?;
+        let mut response = control_plane.send(head, RequestBody::stream(body)).await?;
+        hop::strip_response(response.headers_mut());
+        Ok(response.map(|body| ResponseBody::stream(body, None)))
+    }
+
+    fn caller(&self, snapshot: &Snapshot) -> Caller {
+        // A workspace that the snapshot does not know stays in force under its name, and so may use nothing of its own.
+        let workspace = self.workspace.as_deref().map(|configured| match snapshot.workspace_id(configured) {
+            Some(id) => id.clone(),
+            None => configured.into(),
+        });
+        Caller { workspace }
+    }
+}

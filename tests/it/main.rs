@@ -5,4 +5,7 @@
 mod cli;
 mod config;
 mod examples;
+mod harness;
 mod layers;
+mod proxy_request;
+mod proxy_server;

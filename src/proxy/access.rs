@@ -1,0 +1,187 @@
+//! What is written about a request: one access line and one count, when its head was answered or its client left.
+//!
+//! Target `sidekey::access`. Never a query, a header, a body or a value.
+
+use std::{fmt, sync::Arc};
+
+use http::{Method, StatusCode, Uri};
+use tokio::time::Instant;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::{reject::Refusal, tls::Chain};
+use crate::{
+    dialect::{
+        PlanError,
+        portkey::{Mode, Plan},
+    },
+    metric::{Metrics, RequestLabels},
+    model::{Entity, Mapping},
+    resolve::{Outcome, Resolved},
+};
+
+const TARGET: &str = "sidekey::access";
+/// For clients that leave before an answer, as in nginx.
+const CLIENT_GONE: u16 = 499;
+
+/// The record of one request. Dropped unfinished, it says that the client left.
+#[derive(Debug)]
+pub struct Access {
+    /// Leads from an error body to the log.
+    pub request_id: Uuid,
+    started: Instant,
+    method: Method,
+    uri: Uri,
+    mode: &'static str,
+    code: &'static str,
+    entities: Vec<Arc<Entity>>,
+    mappings: Vec<Arc<Mapping>>,
+    outcomes: Vec<Outcome>,
+    metrics: Arc<Metrics>,
+    finished: bool,
+}
+
+// === impl Access ===
+
+impl Access {
+    /// A request has come.
+    pub fn begin(method: &Method, uri: &Uri, metrics: &Arc<Metrics>) -> Self {
+        Self {
+            request_id: Uuid::now_v7(),
+            started: Instant::now(),
+            method: method.clone(),
+            uri: uri.clone(),
+            mode: "none",
+            code: "ok",
+            entities: Vec::new(),
+            mappings: Vec::new(),
+            outcomes: Vec::new(),
+            metrics: metrics.clone(),
+            finished: false,
+        }
+    }
+
+    /// It goes to the control plane.
+    pub fn admin(&mut self) {
+        self.mode = "admin";
+    }
+
+    /// It is known what will happen.
+    pub fn planned(&mut self, plan: &Plan) {
+        self.mode = match plan.mode {
+            Mode::Unmatched => "unmatched",
+            Mode::Header => "header",
+            Mode::Config => "config",
+        };
+        self.entities.clone_from(&plan.entities);
+        self.mappings.clone_from(&plan.mappings);
+    }
+
+    /// Its credentials have been found.
+    pub fn resolved(&mut self, resolved: &[Resolved]) {
+        self.outcomes = resolved.iter().map(|resolved| resolved.outcome).collect();
+    }
+
+    /// It is about to be sent on.
+    pub fn sending(&self) {
+        self.metrics.added_seconds.observe(self.started.elapsed().as_secs_f64());
+    }
+
+    /// It is refused: says why, in words that are not for the client.
+    pub fn refused(&mut self, refusal: &Refusal) {
+        self.code = refusal.code();
+        let request_id = self.request_id;
+        let code = self.code;
+        let error = Chain(refusal).to_string();
+        match refusal {
+            Refusal::Resolve(failure) => warn!(
+                %request_id,
+                code,
+                reference = &*failure.reference.slug,
+                manager = failure.reference.manager_type.as_str(),
+                class = failure.class.as_str(),
+                identity = failure.identity.as_deref(),
+                error,
+                "A secret could not be resolved."
+            ),
+            Refusal::Plan(PlanError::EntityNotFound { slugs, reasons }) => {
+                info!(%request_id, code, ?slugs, ?reasons, "A request names what it may not use.");
+            }
+            Refusal::Plan(PlanError::Misconfigured { slug, reason }) => {
+                warn!(%request_id, code, entity = &**slug, reason = &**reason, "A request names what was set aside.");
+            }
+            Refusal::Apply(_) => {
+                warn!(%request_id, code, references = %self.references(), error, "A secret does not fit.");
+            }
+            Refusal::Send(_) | Refusal::ReplyBroken(_) | Refusal::Internal => {
+                warn!(%request_id, code, error, "A request got no answer.");
+            }
+            Refusal::Plan(_)
+            | Refusal::NoSnapshot
+            | Refusal::HeadTooLarge { .. }
+            | Refusal::RequestTimeout(_)
+            | Refusal::BodyBroken(_)
+            | Refusal::Overloaded => info!(%request_id, code, error, "A request was refused."),
+        }
+    }
+
+    /// Its head was answered with `status`.
+    pub fn finish(&mut self, status: StatusCode) {
+        self.write(status.as_u16());
+    }
+
+    fn write(&mut self, status: u16) {
+        self.finished = true;
+        self.metrics.requests.get_or_create(&RequestLabels { code: self.code, mode: self.mode }).inc();
+        info!(
+            target: TARGET,
+            request_id = %self.request_id,
+            method = self.method.as_str(),
+            path = self.uri.path(),
+            status,
+            code = self.code,
+            mode = self.mode,
+            entities = %self.entities(),
+            references = %self.references(),
+            elapsed_ms = self.started.elapsed().as_secs_f64() * 1000.0,
+            "A request was answered."
+        );
+    }
+
+    fn entities(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| list(f, self.entities.iter().map(|entity| fmt::from_fn(|f| f.write_str(&entity.slug)))))
+    }
+
+    /// `slug=outcome`, or the slug alone when it did not come to that.
+    fn references(&self) -> impl fmt::Display {
+        let outcomes = self.outcomes.iter().map(Some).chain(std::iter::repeat(None));
+        let items = self.mappings.iter().zip(outcomes).map(|(mapping, outcome)| {
+            fmt::from_fn(move |f| match outcome {
+                Some(Outcome::Hit) => write!(f, "{}=hit", mapping.reference.slug),
+                Some(Outcome::Miss) => write!(f, "{}=miss", mapping.reference.slug),
+                Some(Outcome::Stale) => write!(f, "{}=stale", mapping.reference.slug),
+                None => f.write_str(&mapping.reference.slug),
+            })
+        });
+        fmt::from_fn(move |f| list(f, items.clone()))
+    }
+}
+
+impl Drop for Access {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.code = "client_gone";
+            self.write(CLIENT_GONE);
+        }
+    }
+}
+
+fn list(f: &mut fmt::Formatter<'_>, items: impl Iterator<Item = impl fmt::Display>) -> fmt::Result {
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            f.write_str(",")?;
+        }
+        write!(f, "{item}")?;
+    }
+    Ok(())
+}

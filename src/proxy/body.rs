@@ -1,0 +1,270 @@
+//! The two bodies of a request: towards the gateway and towards the client. Neither is buffered beyond what was looked at.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+use super::{
+    activity::InFlight,
+    peek::Hold,
+    redact::{Redactor, Search},
+};
+
+/// What goes to the gateway.
+#[derive(Debug)]
+pub struct RequestBody {
+    start: VecDeque<Bytes>,
+    rest: Rest,
+    length: Option<u64>,
+    progress: Option<Arc<Progress>>,
+    /// Released when the looked-at start has been written or dropped.
+    hold: Option<Hold>,
+}
+
+/// What follows the start of a [`RequestBody`].
+#[derive(Debug)]
+pub enum Rest {
+    /// More of the client's stream.
+    Stream(Incoming),
+    /// The stream has been read; these were its trailers.
+    Trailers(HeaderMap),
+    /// Nothing.
+    End,
+}
+
+/// How far a request body has come, for those who wait for it.
+#[derive(Debug, Default)]
+pub struct Progress(AtomicU64);
+
+/// What goes to the client.
+#[derive(Debug)]
+pub struct ResponseBody {
+    source: Source,
+    /// Searches trailers, when something was injected.
+    redactor: Option<Redactor>,
+    /// Counts the request as running until the last byte.
+    in_flight: Option<InFlight>,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// Ours.
+    Full(Option<Bytes>),
+    /// The gateway's, as it comes.
+    Stream(Incoming),
+    /// The gateway's error, searched for what was injected.
+    Searched { search: Box<Search>, stream: Option<Incoming>, trailers: Option<HeaderMap> },
+}
+
+// === impl RequestBody ===
+
+impl RequestBody {
+    /// No body.
+    pub fn empty() -> Self {
+        Self::replay(VecDeque::new(), Rest::End, Some(0), None)
+    }
+
+    /// The client's stream, untouched.
+    pub fn stream(body: Incoming) -> Self {
+        let length = body.size_hint().exact();
+        let rest = if body.is_end_stream() { Rest::End } else { Rest::Stream(body) };
+        Self::replay(VecDeque::new(), rest, length, None)
+    }
+
+    /// A start that was already read, and what follows it. `length` is that of the whole, when it is known.
+    pub(super) fn replay(start: VecDeque<Bytes>, rest: Rest, length: Option<u64>, hold: Option<Hold>) -> Self {
+        let empty = start.is_empty() && matches!(rest, Rest::End);
+        let progress = (!empty).then(Arc::default);
+        Self { start, rest, length, progress, hold }
+    }
+
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.start.is_empty() && matches!(self.rest, Rest::End)
+    }
+
+    /// Shows how far it has come; `None` for an empty one.
+    pub fn progress(&self) -> Option<Arc<Progress>> {
+        self.progress.clone()
+    }
+
+    fn took(&mut self, piece: &Bytes) {
+        self.length = self.length.map(|length| length.saturating_sub(piece.len() as u64));
+        if let Some(progress) = &self.progress {
+            progress.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(piece) = self.start.pop_front() {
+            self.took(&piece);
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        self.hold = None;
+        match std::mem::replace(&mut self.rest, Rest::End) {
+            Rest::Stream(mut stream) => {
+                let polled = Pin::new(&mut stream).poll_frame(cx);
+                let ended = matches!(polled, Poll::Ready(None)) || stream.is_end_stream();
+                if !ended {
+                    self.rest = Rest::Stream(stream);
+                }
+                if let Some(piece) = match &polled {
+                    Poll::Ready(Some(Ok(frame))) => frame.data_ref(),
+                    Poll::Ready(Some(Err(_)) | None) | Poll::Pending => None,
+                } {
+                    self.took(piece);
+                }
+                polled
+            }
+            Rest::Trailers(trailers) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+            Rest::End => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.length {
+            Some(length) => SizeHint::with_exact(length),
+            None => SizeHint::default(),
+        }
+    }
+}
+
+// === impl Progress ===
+
+impl Progress {
+    /// How many pieces the connection has taken so far.
+    pub fn pieces(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+// === impl ResponseBody ===
+
+impl ResponseBody {
+    /// No body.
+    pub fn empty() -> Self {
+        Self { source: Source::Full(None), redactor: None, in_flight: None }
+    }
+
+    /// A body of ours.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        Self { source: Source::Full(Some(bytes.into())), redactor: None, in_flight: None }
+    }
+
+    /// What is left of a body of ours.
+    pub(super) fn into_bytes(self) -> Bytes {
+        match self.source {
+            Source::Full(bytes) => bytes.unwrap_or_default(),
+            Source::Stream(_) | Source::Searched { .. } => Bytes::new(),
+        }
+    }
+
+    /// The gateway's body as it comes; its trailers are searched by `redactor`.
+    pub(super) fn stream(body: Incoming, redactor: Option<Redactor>) -> Self {
+        Self { source: Source::Stream(body), redactor, in_flight: None }
+    }
+
+    /// The gateway's body, of which the start is searched.
+    pub(super) fn searched(body: Incoming, redactor: Redactor) -> Self {
+        let search = Box::new(Search::new(&redactor));
+        let source = Source::Searched { search, stream: Some(body), trailers: None };
+        Self { source, redactor: Some(redactor), in_flight: None }
+    }
+
+    /// Counts the request as running until this body ends or is dropped.
+    #[must_use]
+    pub(super) fn counted(mut self, in_flight: Option<InFlight>) -> Self {
+        self.in_flight = in_flight;
+        self
+    }
+
+    fn frame(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        match (frame.into_trailers(), &self.redactor) {
+            (Ok(mut trailers), Some(redactor)) => {
+                redactor.headers(&mut trailers);
+                Frame::trailers(trailers)
+            }
+            (Ok(trailers), None) => Frame::trailers(trailers),
+            (Err(frame), _) => frame,
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = &mut *self;
+        loop {
+            let (search, stream, held) = match &mut this.source {
+                Source::Full(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+                Source::Stream(stream) => {
+                    let frame = ready!(Pin::new(stream).poll_frame(cx));
+                    return Poll::Ready(frame.map(|frame| frame.map(|frame| this.frame(frame))));
+                }
+                Source::Searched { search, stream, trailers } => (search, stream, trailers),
+            };
+            let Some(open) = stream else {
+                let trailers = held.take();
+                return Poll::Ready(trailers.map(|trailers| Ok(this.frame(Frame::trailers(trailers)))));
+            };
+            match ready!(Pin::new(open).poll_frame(cx)) {
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(piece) => {
+                        let out = search.feed(piece);
+                        // Everything may have been kept back, as the possible beginning of a match.
+                        if !out.is_empty() {
+                            return Poll::Ready(Some(Ok(Frame::data(out))));
+                        }
+                    }
+                    Err(frame) => *held = frame.into_trailers().ok(),
+                },
+                None => {
+                    *stream = None;
+                    let out = search.finish();
+                    if !out.is_empty() {
+                        return Poll::Ready(Some(Ok(Frame::data(out))));
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Full(bytes) => bytes.is_none(),
+            Source::Stream(stream) => stream.is_end_stream(),
+            Source::Searched { stream, trailers, .. } => stream.is_none() && trailers.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Source::Stream(stream) => stream.size_hint(),
+            // A replacement changes the length.
+            Source::Searched { .. } => SizeHint::default(),
+        }
+    }
+}

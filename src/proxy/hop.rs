@@ -1,0 +1,142 @@
+//! Headers that belong to one connection and are not passed on (RFC 9110 7.6.1).
+//!
+//! Requests are cleaned *before* they are planned: a client that lists `authorization` in `Connection` must not be able to
+//! remove what is injected later.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{
+        CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
+        UPGRADE,
+    },
+};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// What goes in both directions. `trailer` is not among them: it announces fields that do travel on.
+const HOP_BY_HOP: [HeaderName; 5] = [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE];
+
+/// Removes from a client's request what is meant for this connection.
+///
+/// `te: trailers` stays, alone, because it is what the gateway must be told to send trailers. `host` names us, not the
+/// gateway. `expect` is answered here. The framing of the body is written anew.
+pub fn strip_request(headers: &mut HeaderMap) {
+    strip(headers);
+    for name in [HOST, EXPECT, PROXY_AUTHORIZATION, HTTP2_SETTINGS, CONTENT_LENGTH] {
+        headers.remove(name);
+    }
+    if headers.contains_key(TE) {
+        let trailers = lists(headers, &TE, "trailers");
+        headers.remove(TE);
+        if trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+    }
+}
+
+/// Removes from the gateway's reply what is meant for that connection. `content-length` stays: the body passes as it is.
+pub fn strip_response(headers: &mut HeaderMap) {
+    strip(headers);
+    headers.remove(PROXY_AUTHENTICATE);
+}
+
+/// Whether the comma-separated header `name` has `token` in it, in any case.
+pub fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|item| item.trim().eq_ignore_ascii_case(token))
+}
+
+fn strip(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            // `Connection: te` is how a client says that its `te` is honest; it is judged on its own.
+            .filter(|name| *name != TE)
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn requests_lose_what_belongs_to_the_connection() {
+        struct Case {
+            sent: &'static [(&'static str, &'static str)],
+            kept: &'static [&'static str],
+        }
+        let cases = [
+            Case {
+                sent: &[("connection", "close"), ("keep-alive", "timeout=5"), ("accept", "*/*")],
+                kept: &["accept"],
+            },
+            Case {
+                sent: &[("connection", "X-One, x-two"), ("x-one", "1"), ("x-two", "2"), ("x-three", "3")],
+                kept: &["x-three"],
+            },
+            Case { sent: &[("te", "gzip, Trailers"), ("connection", "te")], kept: &["te"] },
+            Case { sent: &[("te", "gzip")], kept: &[] },
+            Case {
+                sent: &[("transfer-encoding", "chunked"), ("content-length", "3"), ("trailer", "x-sum")],
+                kept: &["trailer"],
+            },
+            Case {
+                sent: &[("upgrade", "h2c"), ("http2-settings", "AAA"), ("expect", "100-continue"), ("host", "a")],
+                kept: &[],
+            },
+            Case { sent: &[("proxy-authorization", "Basic x"), ("proxy-connection", "close")], kept: &[] },
+        ];
+        for Case { sent, kept } in cases {
+            let mut headers = map(sent);
+            strip_request(&mut headers);
+            assert_eq!(names(&headers), kept, "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn te_is_reduced_to_trailers() {
+        let mut headers = map(&[("te", "gzip;q=0.5, trailers")]);
+        strip_request(&mut headers);
+        assert_eq!(headers["te"], "trailers");
+    }
+
+    #[test]
+    fn replies_keep_their_length_and_trailers() {
+        let mut headers = map(&[
+            ("connection", "x-hop"),
+            ("x-hop", "1"),
+            ("content-length", "2"),
+            ("trailer", "x-sum"),
+            ("upgrade", "h2"),
+        ]);
+        strip_response(&mut headers);
+        assert_eq!(names(&headers), ["content-length", "trailer"]);
+    }
+}

@@ -1,0 +1,162 @@
+//! Looks into the start of a body for the model, and puts the start back in front of the rest.
+//!
+//! Pieces are kept as they came, never copied, up to `limits.model_peek_bytes` for one request and [`TOTAL_BYTES`] for all of
+//! them together. A body that is not looked into is not touched at all: not even `100 Continue` is sent for it here.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+
+use super::{
+    body::{RequestBody, Rest},
+    reject::Refusal,
+};
+use crate::dialect::portkey::{BodyEdit, BodyPeek, BodyScan, PeekKind, Progress};
+
+/// Bytes of looked-at bodies in memory, of all requests together. More is 503 `overloaded`.
+pub const TOTAL_BYTES: usize = 256 * 1024 * 1024;
+
+/// Counts the bytes of looked-at bodies that are in memory.
+#[derive(Clone, Debug, Default)]
+pub struct Budget(Arc<AtomicUsize>);
+
+/// Bytes taken from a [`Budget`], given back when this is dropped.
+#[derive(Debug)]
+pub struct Hold {
+    budget: Budget,
+    bytes: usize,
+}
+
+/// A body of which the start was looked at.
+#[derive(Debug)]
+pub struct Peeked {
+    start: VecDeque<Bytes>,
+    rest: Rest,
+    length: Option<u64>,
+    hold: Option<Hold>,
+}
+
+// === impl Peeked ===
+
+impl Peeked {
+    /// Reads as much of `body` as `kind` asks for. `patience` is the longest wait for the next piece.
+    ///
+    /// # Errors
+    /// [`Refusal::RequestTimeout`], [`Refusal::BodyBroken`], or [`Refusal::Overloaded`].
+    pub async fn read(
+        mut body: Incoming,
+        kind: &PeekKind,
+        limit: usize,
+        patience: Duration,
+        budget: &Budget,
+    ) -> Result<(BodyPeek, Self), Refusal> {
+        let length = body.size_hint().exact();
+        if matches!(kind, PeekKind::None) {
+            return Ok((
+                BodyPeek::default(),
+                Self { start: VecDeque::new(), rest: Rest::Stream(body), length, hold: None },
+            ));
+        }
+        let mut scan = BodyScan::new(kind);
+        let mut hold = budget.hold();
+        let mut start = VecDeque::new();
+        let (complete, rest) = loop {
+            if body.is_end_stream() {
+                break (true, Rest::End);
+            }
+            if hold.bytes >= limit {
+                break (false, Rest::Stream(body));
+            }
+            let frame = tokio::time::timeout(patience, body.frame()).await;
+            let frame = match frame.map_err(|_| Refusal::RequestTimeout(patience))? {
+                None => break (true, Rest::End),
+                Some(frame) => frame.map_err(Refusal::BodyBroken)?,
+            };
+            let piece = match frame.into_data() {
+                Ok(piece) => piece,
+                Err(frame) => break (true, frame.into_trailers().map_or(Rest::End, Rest::Trailers)),
+            };
+            let room = limit - hold.bytes;
+            hold.take(piece.len())?;
+            let progress = scan.feed(&piece[..piece.len().min(room)]);
+            start.push_back(piece);
+            match progress {
+                Progress::Done => break (false, Rest::Stream(body)),
+                Progress::More => {}
+            }
+        };
+        // Bytes beyond the limit were kept, but not looked at.
+        let peek = scan.finish(complete && hold.bytes <= limit);
+        Ok((peek, Self { start, rest, length, hold: Some(hold) }))
+    }
+
+    /// The body to send, with `edit` made in its start.
+    pub fn into_body(mut self, edit: Option<&BodyEdit>) -> RequestBody {
+        if let Some(BodyEdit { range, replacement }) = edit {
+            let removed = range.len() as u64;
+            self.length = self.length.map(|length| length.saturating_sub(removed) + replacement.len() as u64);
+            let mut edited = VecDeque::with_capacity(self.start.len() + 2);
+            let mut offset = 0;
+            let mut pending = Some(replacement.clone());
+            for piece in self.start.drain(..) {
+                let end = offset + piece.len();
+                let before = range.start.clamp(offset, end) - offset;
+                let after = range.end.clamp(offset, end) - offset;
+                let mut keep = |piece: Bytes| {
+                    if !piece.is_empty() {
+                        edited.push_back(piece);
+                    }
+                };
+                keep(piece.slice(..before));
+                if range.start <= end {
+                    pending.take().into_iter().for_each(&mut keep);
+                }
+                keep(piece.slice(after..));
+                offset = end;
+            }
+            self.start = edited;
+        }
+        if let Rest::Stream(stream) = &self.rest
+            && stream.is_end_stream()
+        {
+            self.rest = Rest::End;
+        }
+        if matches!(self.rest, Rest::End) {
+            self.length = Some(self.start.iter().map(|piece| piece.len() as u64).sum());
+        }
+        RequestBody::replay(self.start, self.rest, self.length, self.hold)
+    }
+}
+
+// === impl Budget ===
+
+impl Budget {
+    fn hold(&self) -> Hold {
+        Hold { budget: self.clone(), bytes: 0 }
+    }
+}
+
+// === impl Hold ===
+
+impl Hold {
+    fn take(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let before = self.budget.0.fetch_add(bytes, Relaxed);
+        self.bytes += bytes;
+        if before + bytes > TOTAL_BYTES { Err(Refusal::Overloaded) } else { Ok(()) }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.budget.0.fetch_sub(self.bytes, Relaxed);
+    }
+}

@@ -1,0 +1,322 @@
+//! The only table of what is answered when a request is refused: status, code, headers, body.
+//!
+//! No text of a manager, of the gateway or of an error's cause gets in here; the request id leads to the log line that has
+//! them. A new reason does not compile until it has a row.
+
+use std::{borrow::Cow, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderName, HeaderValue, Response, StatusCode,
+    header::{CONTENT_TYPE, RETRY_AFTER},
+};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{body::ResponseBody, upstream::SendError};
+use crate::{
+    dialect::{PlanError, portkey::ApplyError},
+    manager::FailureClass,
+    resolve::ResolveError,
+};
+
+/// Names the code for machines.
+const SIDEKEY_ERROR: HeaderName = HeaderName::from_static("x-sidekey-error");
+/// Keeps Portkey's SDKs from sending a request again that will fail again.
+const GATEWAY_EXCEPTION: HeaderName = HeaderName::from_static("x-portkey-gateway-exception");
+/// For managers that did not say: as long as a failure is remembered by default.
+const MANAGER_RETRY: Duration = Duration::from_secs(5);
+/// A snapshot comes with the next poll.
+const SNAPSHOT_RETRY: Duration = Duration::from_secs(5);
+/// Connections and memory are freed quickly.
+const OVERLOAD_RETRY: Duration = Duration::from_secs(1);
+
+/// Why a request is not answered by the gateway.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// No snapshot has been loaded yet.
+    #[error("no snapshot has been loaded")]
+    NoSnapshot,
+    /// The request itself is at fault, or what it names.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A credential cannot be had.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    /// A credential does not fit.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// The gateway did not answer.
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// The client's head is too large.
+    #[error("the head has {bytes} bytes, the limit is {limit}")]
+    HeadTooLarge {
+        /// Request line and headers.
+        bytes: usize,
+        /// `limits.max_head_bytes`.
+        limit: usize,
+    },
+    /// A head, or a body that is looked into, did not arrive in time.
+    #[error("the request did not arrive within {} s", .0.as_secs())]
+    RequestTimeout(Duration),
+    /// The client's body ended in an error while it was looked into.
+    #[error("the body broke off")]
+    BodyBroken(#[source] hyper::Error),
+    /// The gateway's error reply ended in an error while it was searched.
+    #[error("the reply of the gateway broke off")]
+    ReplyBroken(#[source] hyper::Error),
+    /// Too many connections, or too much of bodies in memory.
+    #[error("too much at once")]
+    Overloaded,
+    /// A fault of ours.
+    #[error("internal error")]
+    Internal,
+}
+
+/// One row.
+#[derive(Debug, PartialEq, Eq)]
+struct Row {
+    status: StatusCode,
+    code: &'static str,
+    retry_after: Option<Duration>,
+    message: Cow<'static, str>,
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    /// The error code, for logs and metrics.
+    pub fn code(&self) -> &'static str {
+        self.row().code
+    }
+
+    /// What the client receives.
+    pub fn respond(&self, request_id: Uuid) -> Response<ResponseBody> {
+        let Row { status, code, retry_after, message } = self.row();
+        let mut response = Response::new(ResponseBody::full(body(&message, code, request_id)));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(SIDEKEY_ERROR, HeaderValue::from_static(code));
+        if let Some(retry_after) = retry_after {
+            let seconds = retry_after.as_millis().div_ceil(1000).max(1);
+            headers.insert(RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
+        }
+        let worth_repeating = status == StatusCode::SERVICE_UNAVAILABLE && retry_after.is_some();
+        if status.is_server_error() && !worth_repeating {
+            headers.insert(GATEWAY_EXCEPTION, HeaderValue::from_static("true"));
+        }
+        response
+    }
+
+    fn row(&self) -> Row {
+        match self {
+            Self::NoSnapshot => {
+                row(503, "no_snapshot", "no snapshot of the control plane is loaded yet").retry(SNAPSHOT_RETRY)
+            }
+            Self::Plan(error) => plan(error),
+            Self::Resolve(error) => failed(error.class, error.retry_after),
+            Self::Apply(error) => match error {
+                ApplyError::Malformed { .. } | ApplyError::StoredMalformed { .. } => {
+                    failed(FailureClass::Malformed, None)
+                }
+            },
+            Self::Send(error) => match error {
+                SendError::HeadTooLarge { .. } => {
+                    row(431, "head_too_large", "the request head is too large for the gateway once credentials are set")
+                }
+                SendError::Unreachable(_) => row(502, "upstream_unreachable", "the gateway cannot be reached"),
+                SendError::Timeout(_) => row(504, "upstream_timeout", "the gateway did not answer in time"),
+                SendError::ClientBody(_) => broken_body(),
+            },
+            Self::HeadTooLarge { .. } => row(431, "head_too_large", "the request head is too large"),
+            Self::RequestTimeout(_) => row(408, "request_timeout", "the request did not arrive in time"),
+            Self::BodyBroken(_) => broken_body(),
+            Self::ReplyBroken(_) => row(502, "upstream_unreachable", "the reply of the gateway broke off"),
+            Self::Overloaded => row(503, "overloaded", "too many requests at once").retry(OVERLOAD_RETRY),
+            Self::Internal => row(500, "internal", "internal error"),
+        }
+    }
+}
+
+// === impl Row ===
+
+impl Row {
+    fn retry(self, after: Duration) -> Self {
+        Self { retry_after: Some(after), ..self }
+    }
+}
+
+/// The body that stands in for an error of the gateway which cannot be searched for credentials.
+pub(super) fn withheld(request_id: Uuid) -> Bytes {
+    body("the error of the gateway came compressed and was withheld", "internal", request_id)
+}
+
+fn plan(error: &PlanError) -> Row {
+    match error {
+        PlanError::NotFound => row(404, "not_found", "the path is not served"),
+        PlanError::EntityNotFound { slugs, reasons: _ } => {
+            row(400, "entity_not_found", format!("Following keys are not valid: {}", slugs.join(", ")))
+        }
+        PlanError::EntityInactive { slug } => row(403, "entity_inactive", format!("{slug} is not active")),
+        PlanError::Misconfigured { slug: _, reason: _ } => failed(FailureClass::Misconfigured, None),
+        PlanError::InvalidConfig { reason } => row(400, "invalid_config", format!("Invalid config passed: {reason}")),
+        PlanError::InvalidBody { reason } => row(400, "invalid_body", format!("Invalid body passed: {reason}")),
+        PlanError::NoEntity => {
+            row(400, "no_entity", "the request names no virtual key, provider slug, integration or config")
+        }
+        PlanError::BodyTooLarge => row(413, "body_too_large", "the body is too large to look for the model in it"),
+        PlanError::NoDeployment { slug } => {
+            row(400, "no_deployment", format!("no deployment of {slug} matches the model, and none is the default"))
+        }
+        PlanError::DestinationNotAllowed { input } => {
+            row(403, "destination_not_allowed", format!("the request may not choose a destination: {input}"))
+        }
+    }
+}
+
+fn failed(class: FailureClass, retry_after: Option<Duration>) -> Row {
+    match class {
+        FailureClass::Gone => row(502, "secret_not_found", "a secret does not exist"),
+        FailureClass::Denied => row(502, "secret_denied", "a secret may not be read"),
+        FailureClass::Unauthenticated => row(502, "manager_unauthenticated", "a secret manager refused the log-in"),
+        FailureClass::Disabled => row(502, "secret_disabled", "a secret is disabled or expired"),
+        FailureClass::Throttled => row(503, "manager_throttled", "a secret manager limits requests")
+            .retry(retry_after.unwrap_or(MANAGER_RETRY)),
+        FailureClass::Unavailable => row(503, "manager_unavailable", "a secret manager is unavailable")
+            .retry(retry_after.unwrap_or(MANAGER_RETRY)),
+        FailureClass::Timeout => row(504, "manager_timeout", "a secret manager did not answer in time"),
+        FailureClass::Malformed => row(502, "secret_malformed", "a secret does not have the shape that is needed"),
+        FailureClass::Misconfigured => row(502, "reference_misconfigured", "a secret reference is misconfigured"),
+    }
+}
+
+fn broken_body() -> Row {
+    row(400, "invalid_body", "the body broke off")
+}
+
+fn row(status: u16, code: &'static str, message: impl Into<Cow<'static, str>>) -> Row {
+    // Every status above is a literal within 100 to 999.
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    Row { status, code, retry_after: None, message: message.into() }
+}
+
+fn body(message: &str, code: &str, request_id: Uuid) -> Bytes {
+    let body = json!({
+        "status": "failure",
+        "message": message,
+        "error": { "message": message, "type": "sidekey_error", "code": code, "request_id": request_id.to_string() },
+    });
+    Bytes::from(body.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    async fn shown(refusal: &Refusal) -> (Response<()>, serde_json::Value) {
+        let (head, body) = refusal.respond(Uuid::nil()).into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (Response::from_parts(head, ()), serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn statuses_codes_and_headers_are_those_of_the_documents() {
+        struct Case {
+            refusal: Refusal,
+            status: u16,
+            code: &'static str,
+            retry_after: Option<&'static str>,
+            exception: bool,
+        }
+        let case = |refusal: Refusal, status, code| Case {
+            refusal,
+            status,
+            code,
+            retry_after: None,
+            exception: matches!(status, 500 | 502 | 504),
+        };
+        let retry = |refusal: Refusal, code, after| Case {
+            refusal,
+            status: 503,
+            code,
+            retry_after: Some(after),
+            exception: false,
+        };
+        let text = || "x".to_owned();
+        let cases = [
+            retry(Refusal::NoSnapshot, "no_snapshot", "5"),
+            retry(Refusal::Overloaded, "overloaded", "1"),
+            case(PlanError::NotFound.into(), 404, "not_found"),
+            case(PlanError::EntityNotFound { slugs: vec![], reasons: vec![] }.into(), 400, "entity_not_found"),
+            case(PlanError::EntityInactive { slug: "x".into() }.into(), 403, "entity_inactive"),
+            case(
+                PlanError::Misconfigured { slug: "x".into(), reason: "y".into() }.into(),
+                502,
+                "reference_misconfigured",
+            ),
+            case(PlanError::InvalidConfig { reason: text() }.into(), 400, "invalid_config"),
+            case(PlanError::InvalidBody { reason: text() }.into(), 400, "invalid_body"),
+            case(PlanError::NoEntity.into(), 400, "no_entity"),
+            case(PlanError::BodyTooLarge.into(), 413, "body_too_large"),
+            case(PlanError::NoDeployment { slug: "x".into() }.into(), 400, "no_deployment"),
+            case(PlanError::DestinationNotAllowed { input: text() }.into(), 403, "destination_not_allowed"),
+            case(ApplyError::Malformed { index: 0 }.into(), 502, "secret_malformed"),
+            case(ApplyError::StoredMalformed { slug: "x".into() }.into(), 502, "secret_malformed"),
+            case(SendError::HeadTooLarge { bytes: 2, limit: 1 }.into(), 431, "head_too_large"),
+            case(SendError::Timeout(Duration::from_secs(1)).into(), 504, "upstream_timeout"),
+            case(Refusal::HeadTooLarge { bytes: 2, limit: 1 }, 431, "head_too_large"),
+            case(Refusal::RequestTimeout(Duration::from_secs(1)), 408, "request_timeout"),
+            case(Refusal::Internal, 500, "internal"),
+        ];
+        for Case { refusal, status, code, retry_after, exception } in cases {
+            let (response, body) = shown(&refusal).await;
+            assert_eq!(response.status().as_u16(), status, "{refusal:?}");
+            let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap());
+            assert_eq!(header("x-sidekey-error"), Some(code), "{refusal:?}");
+            assert_eq!(header("retry-after"), retry_after, "{refusal:?}");
+            assert_eq!(header("x-portkey-gateway-exception"), exception.then_some("true"), "{refusal:?}");
+            assert_eq!(header("content-type"), Some("application/json"), "{refusal:?}");
+            assert_eq!(body["status"], "failure", "{refusal:?}");
+            assert_eq!(body["error"]["code"], code, "{refusal:?}");
+            assert_eq!(body["error"]["type"], "sidekey_error", "{refusal:?}");
+            assert_eq!(body["error"]["message"], body["message"], "{refusal:?}");
+            assert_eq!(body["error"]["request_id"], Uuid::nil().to_string(), "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn failure_classes_are_those_of_the_documents() {
+        use FailureClass::*;
+        let cases = [
+            (Gone, 502, "secret_not_found"),
+            (Denied, 502, "secret_denied"),
+            (Unauthenticated, 502, "manager_unauthenticated"),
+            (Disabled, 502, "secret_disabled"),
+            (Throttled, 503, "manager_throttled"),
+            (Unavailable, 503, "manager_unavailable"),
+            (Timeout, 504, "manager_timeout"),
+            (Malformed, 502, "secret_malformed"),
+            (Misconfigured, 502, "reference_misconfigured"),
+        ];
+        for (class, status, code) in cases {
+            let row = failed(class, Some(Duration::from_millis(1500)));
+            assert_eq!((row.status.as_u16(), row.code), (status, code), "{class:?}");
+            assert_eq!(row.retry_after.is_some(), status == 503, "{class:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn unknown_slugs_are_named_and_reasons_are_not() {
+        let refusal = Refusal::from(PlanError::EntityNotFound {
+            slugs: vec!["a".into(), "b\"".into()],
+            reasons: vec!["it belongs to another workspace".into(), "no such name".into()],
+        });
+        let (_, body) = shown(&refusal).await;
+        assert_eq!(body["message"], "Following keys are not valid: a, b\"");
+        assert!(!body.to_string().contains("workspace"));
+    }
+}

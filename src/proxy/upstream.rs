@@ -1,0 +1,232 @@
+//! The gateway: pooled HTTP/1.1 connections, bounded waits for the connection and the response head, none for bodies.
+//!
+//! A request is written at most once. The exceptions cannot be noticed at the other end: one that was never written because
+//! its pooled connection had gone, and one without a body whose method may be repeated (RFC 9110 9.2.2).
+
+mod connect;
+
+use std::{error::Error as _, pin::pin, sync::Arc, time::Duration};
+
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, Uri, Version,
+    header::HOST,
+    request::Parts,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::Client,
+    rt::{TokioExecutor, TokioTimer},
+};
+use rustls::ClientConfig;
+use tracing::debug;
+
+use self::connect::Connector;
+use super::{
+    body::RequestBody,
+    settings::UpstreamSettings,
+    tls::{Reloaded, TlsError},
+};
+
+/// Node closes idle connections after 5 s; ours are given up before, or requests would be written into closed ones.
+const POOL_IDLE: Duration = Duration::from_secs(4);
+/// Idle connections kept; a burst opens more and they are closed afterwards.
+const POOL_MAX_IDLE: usize = 512;
+/// What the codec adds to a head: `HTTP/1.1`, the framing of the body and line ends.
+const FRAMING_BYTES: usize = 64;
+
+/// Sends requests to one place.
+#[derive(Debug)]
+pub struct Upstream {
+    client: Client<Connector, RequestBody>,
+    scheme: Scheme,
+    authority: Authority,
+    host: HeaderValue,
+    tls: Option<Arc<Reloaded<ClientConfig>>>,
+    response_head_timeout: Duration,
+    max_head_bytes: usize,
+}
+
+/// Why there is no reply.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// With what was injected, the head is larger than the gateway takes.
+    #[error("the head has {bytes} bytes, the gateway takes {limit}")]
+    HeadTooLarge {
+        /// As it would have been written.
+        bytes: usize,
+        /// `upstream.max_head_bytes`.
+        limit: usize,
+    },
+    /// No connection, or it broke before a reply.
+    #[error("the gateway is unreachable")]
+    Unreachable(#[source] hyper_util::client::legacy::Error),
+    /// No reply in time.
+    #[error("the gateway did not answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// The client's body ended in an error, so that no complete request could be sent.
+    #[error("the body of the request broke off")]
+    ClientBody(#[source] hyper_util::client::legacy::Error),
+}
+
+/// Why an upstream cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// Not http or https, or without a host, or with a path, query or user.
+    #[error("the URL must be http(s)://host[:port] and nothing more")]
+    Url,
+    /// Its certificates cannot be used.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] TlsError),
+}
+
+// === impl Upstream ===
+
+impl Upstream {
+    /// Nothing is connected yet.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] when the URL or the CA file cannot be used.
+    pub fn new(settings: &UpstreamSettings) -> Result<Self, UpstreamError> {
+        let url = &settings.url;
+        let bare = matches!(url.path(), "" | "/")
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none();
+        let scheme = match url.scheme() {
+            "http" => Scheme::HTTP,
+            "https" => Scheme::HTTPS,
+            _ => return Err(UpstreamError::Url),
+        };
+        let authority = url[url::Position::BeforeHost..url::Position::AfterPort].to_owned();
+        if !bare || authority.is_empty() {
+            return Err(UpstreamError::Url);
+        }
+        let host = HeaderValue::from_str(&authority).map_err(|_| UpstreamError::Url)?;
+        let authority = Authority::from_maybe_shared(authority).map_err(|_| UpstreamError::Url)?;
+        let tls = match scheme == Scheme::HTTPS {
+            true => Some(Arc::new(Reloaded::client(settings.ca_file.clone())?)),
+            false => None,
+        };
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(POOL_MAX_IDLE)
+            .retry_canceled_requests(true)
+            .set_host(false)
+            .build(Connector::new(tls.clone(), settings.connect_timeout));
+        Ok(Self {
+            client,
+            scheme,
+            authority,
+            host,
+            tls,
+            response_head_timeout: settings.response_head_timeout,
+            max_head_bytes: settings.max_head_bytes,
+        })
+    }
+
+    /// Sends a request and waits for the response head. Dropping the future, or later the response, cancels the request.
+    ///
+    /// The path and query of `head` are written as they stand; scheme, host and version are ours.
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing was sent only in the case of [`SendError::HeadTooLarge`].
+    pub async fn send(&self, mut head: Parts, body: RequestBody) -> Result<Response<Incoming>, SendError> {
+        self.aim(&mut head)?;
+        // A body that flows, however slowly, is no reason to give up: the wait starts anew whenever a piece was taken.
+        let progress = body.progress();
+        let spare = (body.is_empty() && repeatable(&head.method)).then(|| copy(&head));
+        let mut pending = pin!(self.attempt(head, body, spare));
+        loop {
+            let before = progress.as_ref().map(|progress| progress.pieces());
+            match tokio::time::timeout(self.response_head_timeout, &mut pending).await {
+                Ok(sent) => return sent,
+                Err(_) if progress.as_ref().map(|progress| progress.pieces()) != before => {}
+                Err(_) => return Err(SendError::Timeout(self.response_head_timeout)),
+            }
+        }
+    }
+
+    /// Looks for changed certificates.
+    pub fn refresh(&self) {
+        if let Some(tls) = &self.tls {
+            tls.refresh();
+        }
+    }
+
+    async fn attempt(
+        &self,
+        head: Parts,
+        body: RequestBody,
+        spare: Option<Parts>,
+    ) -> Result<Response<Incoming>, SendError> {
+        let first = self.client.request(Request::from_parts(head, body)).await;
+        match (first, spare) {
+            (Ok(response), _) => Ok(response),
+            (Err(error), Some(spare)) if broke_off(&error) => {
+                debug!(error = %super::tls::Chain(&error), "The connection broke before a reply, the request is repeated.");
+                let second = self.client.request(Request::from_parts(spare, RequestBody::empty())).await;
+                second.map_err(SendError::Unreachable)
+            }
+            (Err(error), _) => match cause(&error) {
+                Some(cause) if cause.is_user() => Err(SendError::ClientBody(error)),
+                Some(_) | None => Err(SendError::Unreachable(error)),
+            },
+        }
+    }
+
+    /// Points `head` at the gateway and checks that it will be taken.
+    fn aim(&self, head: &mut Parts) -> Result<(), SendError> {
+        let target = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        head.headers.insert(HOST, self.host.clone());
+        let bytes = head_bytes(&head.method, target.as_str(), &head.headers);
+        if bytes > self.max_head_bytes {
+            return Err(SendError::HeadTooLarge { bytes, limit: self.max_head_bytes });
+        }
+        let mut uri = http::uri::Parts::default();
+        uri.scheme = Some(self.scheme.clone());
+        uri.authority = Some(self.authority.clone());
+        uri.path_and_query = Some(target);
+        // All three parts are there, which is all that can be wrong with them.
+        head.uri = Uri::from_parts(uri).unwrap_or_default();
+        // HTTP/1.1 in all cases: what a client spoke to us says nothing about the gateway.
+        head.version = Version::HTTP_11;
+        Ok(())
+    }
+}
+
+/// The size of a head as it is written: request line and header lines, without what the codec adds for the body.
+pub(super) fn head_bytes(method: &Method, target: &str, headers: &HeaderMap) -> usize {
+    let lines: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
+    method.as_str().len() + target.len() + lines + FRAMING_BYTES
+}
+
+/// Methods that may be sent twice without harm (RFC 9110 9.2.2).
+fn repeatable(method: &Method) -> bool {
+    [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE].contains(method)
+}
+
+/// The same head for a second attempt, without the extensions of the first.
+fn copy(head: &Parts) -> Parts {
+    let (mut copy, ()) = Request::new(()).into_parts();
+    copy.method = head.method.clone();
+    copy.uri = head.uri.clone();
+    copy.version = head.version;
+    copy.headers = head.headers.clone();
+    copy
+}
+
+/// Whether a connection that had been fine was closed before any reply.
+fn broke_off(error: &hyper_util::client::legacy::Error) -> bool {
+    let Some(cause) = cause(error) else { return false };
+    let reset = cause.source().and_then(|source| source.downcast_ref::<std::io::Error>()).is_some_and(|error| {
+        matches!(error.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe)
+    });
+    !error.is_connect() && (cause.is_incomplete_message() || cause.is_closed() || reset)
+}
+
+fn cause(error: &hyper_util::client::legacy::Error) -> Option<&hyper::Error> {
+    error.source().and_then(|source| source.downcast_ref())
+}

@@ -1,0 +1,147 @@
+//! WebSockets: the handshake is planned like any request, what follows is passed on byte by byte.
+//!
+//! Frames, close codes and sub-protocols are never looked at. A session may be silent for as long as it likes; it ends with
+//! either side, at `limits.session_max_secs`, or when the drain is over. HTTP/1.1 upgrades (RFC 6455) and extended CONNECT over
+//! HTTP/2 (RFC 8441) come in; the gateway always sees an upgrade.
+
+use std::time::Duration;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode, Version,
+    header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE},
+    request::Parts,
+};
+use hyper::{body::Incoming, ext::Protocol, upgrade::OnUpgrade};
+use hyper_util::rt::TokioIo;
+use tokio::io::copy_bidirectional_with_sizes;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::debug;
+use uuid::Uuid;
+
+use super::{activity::InFlight, body::ResponseBody, hop};
+
+/// One direction's buffer: a few audio frames.
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// A client that asked for a WebSocket.
+#[derive(Debug)]
+pub struct Handshake {
+    client: OnUpgrade,
+    extended_connect: bool,
+}
+
+/// All sessions of the process.
+#[derive(Clone, Debug)]
+pub struct Sessions {
+    tracker: TaskTracker,
+    cut: CancellationToken,
+    max: Option<Duration>,
+}
+
+// === impl Handshake ===
+
+impl Handshake {
+    /// Recognises a handshake and gives it the form of HTTP/1.1, so that it is planned in one form. Call it before
+    /// hop-by-hop headers are removed.
+    pub fn take(request: &mut Request<Incoming>) -> Option<Self> {
+        let headers = request.headers();
+        let upgrade = request.version() == Version::HTTP_11
+            && *request.method() == Method::GET
+            && hop::lists(headers, &CONNECTION, "upgrade")
+            && hop::lists(headers, &UPGRADE, "websocket");
+        let protocol = request.extensions().get::<Protocol>();
+        let extended_connect = *request.method() == Method::CONNECT
+            && protocol.is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket"));
+        if !upgrade && !extended_connect {
+            return None;
+        }
+        if extended_connect {
+            *request.method_mut() = Method::GET;
+            request.headers_mut().insert(SEC_WEBSOCKET_KEY, key());
+        }
+        Some(Self { client: hyper::upgrade::on(request), extended_connect })
+    }
+
+    /// Writes into a planned head that it is a handshake.
+    pub fn write(&self, head: &mut Parts) {
+        head.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    }
+
+    /// Connects both sides once the gateway has agreed, and returns what the client is told.
+    pub fn accept(
+        self,
+        mut response: Response<Incoming>,
+        sessions: &Sessions,
+        request_id: Uuid,
+        in_flight: Option<InFlight>,
+    ) -> Response<ResponseBody> {
+        let gateway = hyper::upgrade::on(&mut response);
+        sessions.run(self.client, gateway, request_id, in_flight);
+        let (mut head, _) = response.into_parts();
+        hop::strip_response(&mut head.headers);
+        if self.extended_connect {
+            head.status = StatusCode::OK;
+            head.headers.remove(SEC_WEBSOCKET_ACCEPT);
+        } else {
+            head.headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+            head.headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        }
+        Response::from_parts(head, ResponseBody::empty())
+    }
+}
+
+// === impl Sessions ===
+
+impl Sessions {
+    /// No session runs yet; each may last for `max`.
+    pub fn new(max: Option<Duration>) -> Self {
+        Self { tracker: TaskTracker::new(), cut: CancellationToken::new(), max }
+    }
+
+    /// Waits until the last session has ended.
+    pub async fn ended(&self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    /// Ends every session now.
+    pub fn cut(&self) {
+        self.cut.cancel();
+    }
+
+    fn run(&self, client: OnUpgrade, gateway: OnUpgrade, request_id: Uuid, in_flight: Option<InFlight>) {
+        let Self { cut, max, .. } = self.clone();
+        self.tracker.spawn(async move {
+            let _running = in_flight;
+            let tunnel = async {
+                let (client, gateway) = tokio::try_join!(client, gateway)?;
+                let (mut client, mut gateway) = (TokioIo::new(client), TokioIo::new(gateway));
+                let copied =
+                    copy_bidirectional_with_sizes(&mut client, &mut gateway, BUFFER_BYTES, BUFFER_BYTES).await?;
+                Ok::<_, Box<dyn std::error::Error + Send + Sync>>(copied)
+            };
+            let limit = async {
+                match max {
+                    Some(max) => tokio::time::sleep(max).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                ended = tunnel => match ended {
+                    Ok((sent, received)) => debug!(%request_id, sent, received, "A WebSocket session ended."),
+                    Err(error) => debug!(%request_id, %error, "A WebSocket session broke off."),
+                },
+                () = limit => debug!(%request_id, "A WebSocket session reached its longest time and was cut."),
+                () = cut.cancelled() => debug!(%request_id, "A WebSocket session was cut, the process ends."),
+            }
+        });
+    }
+}
+
+/// HTTP/2 has no key; the gateway's HTTP/1.1 needs one, and nobody compares the answer.
+fn key() -> HeaderValue {
+    let encoded = STANDARD.encode(Uuid::now_v7().as_bytes());
+    HeaderValue::try_from(encoded).unwrap_or_else(|_| HeaderValue::from_static("AAAAAAAAAAAAAAAAAAAAAA=="))
+}
