@@ -19,6 +19,8 @@ mod json_scan;
 mod multipart_scan;
 mod path;
 mod peek;
+mod strip;
+mod websocket;
 
 pub use peek::{BodyScan, Progress};
 
@@ -195,7 +197,10 @@ impl Portkey {
         credentials: &[Arc<Credential>],
         head: &mut Parts,
     ) -> Result<Injected, ApplyError> {
-        let _ = (plan, credentials, head);
-        Ok(Injected::default())
+        match plan.mode {
+            Mode::Unmatched => strip::unmatched(head),
+            Mode::Header | Mode::Config => strip::client_credentials(head, &[]),
+        }
+        Ok(Injected { credentials: credentials.to_vec() })
     }
 }
