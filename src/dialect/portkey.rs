@@ -11,21 +11,51 @@ use time::OffsetDateTime;
 
 use super::PlanError;
 use crate::{
-    model::{Caller, Entity, Mapping, Snapshot},
+    model::{Caller, Snapshot},
     secret::Credential,
 };
 
+mod access;
+mod apply;
+mod binding;
+mod config_mode;
+mod config_tree;
+mod containment;
+mod custom_headers;
+mod deployment;
+mod describe;
+mod endpoint;
+mod forward;
+mod header_mode;
+mod host;
+mod inputs;
 mod json_scan;
 mod multipart_scan;
+mod name;
 mod path;
 mod peek;
+mod per_request;
+mod placement;
+mod plan;
+mod provider;
+mod query;
+mod reach;
+#[cfg(test)]
+mod sample;
+mod steering;
 mod strip;
+#[cfg(test)]
+mod tests;
 mod websocket;
 
+pub use apply::{ApplyError, Injected};
+pub use containment::SAFE_CHECKS;
+pub use describe::{Description, FieldDescription, Place, TargetDescription, ValueSource};
 pub use peek::{BodyScan, Progress};
+pub use plan::{Mode, Plan};
 
-/// What the operator decides about this dialect.
-#[derive(Clone, Debug, Default)]
+/// What the operator decides about this dialect. The default is the contract's.
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// `unmatched: reject`.
     pub reject_unmatched: bool,
@@ -96,53 +126,17 @@ pub struct BodyEdit {
     pub replacement: Bytes,
 }
 
-/// What will happen to a request. Holds no secret: credentials come in with [`Portkey::apply`].
-#[derive(Debug)]
-pub struct Plan {
-    /// What to resolve, each once; [`Portkey::apply`] expects the credentials in this order.
-    pub mappings: Vec<Arc<Mapping>>,
-    /// The entities named, in order of appearance.
-    pub entities: Vec<Arc<Entity>>,
-    /// How the credentials travel.
-    pub mode: Mode,
-    /// What changes in the body.
-    pub body_edit: Option<BodyEdit>,
-}
+// === impl Settings ===
 
-/// How credentials travel to the gateway.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Nothing of ours is injected; the request keeps its own credentials.
-    Unmatched,
-    /// One target: provider, authorization and provider headers.
-    Header,
-    /// `x-portkey-config` is rebuilt.
-    Config,
-}
-
-/// What was put on a request, to be searched for in replies.
-#[derive(Clone, Debug, Default)]
-pub struct Injected {
-    /// Every credential, resolved and stored.
-    pub credentials: Vec<Arc<Credential>>,
-}
-
-/// A resolved value that cannot be placed where the plan wants it.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ApplyError {
-    /// The value of this mapping (index into [`Plan::mappings`]) does not fit its field: control characters, not a string,
-    /// not an object.
-    #[error("mapping {index} resolved to a value its field cannot carry")]
-    Malformed {
-        /// Which mapping.
-        index: usize,
-    },
-    /// A credential stored in the snapshot does not fit its field.
-    #[error("a stored credential of {slug} does not fit its field")]
-    StoredMalformed {
-        /// The entity.
-        slug: Arc<str>,
-    },
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            reject_unmatched: false,
+            allowed_checks: SAFE_CHECKS.map(str::to_owned).into(),
+            trust_stored_configs: false,
+            passthrough_hosts: Vec::new(),
+        }
+    }
 }
 
 // === impl Portkey ===
@@ -183,8 +177,7 @@ impl Portkey {
         caller: &Caller,
         now: OffsetDateTime,
     ) -> Result<Plan, PlanError> {
-        let _ = (head, peek, snapshot, caller, now);
-        Ok(Plan { mappings: Vec::new(), entities: Vec::new(), mode: Mode::Unmatched, body_edit: None })
+        plan::Request { settings: &self.settings, head, peek, snapshot, caller, now }.plan()
     }
 
     /// Strips, then sets. `credentials` stand in the order of [`Plan::mappings`].
@@ -197,10 +190,6 @@ impl Portkey {
         credentials: &[Arc<Credential>],
         head: &mut Parts,
     ) -> Result<Injected, ApplyError> {
-        match plan.mode {
-            Mode::Unmatched => strip::unmatched(head),
-            Mode::Header | Mode::Config => strip::client_credentials(head, &[]),
-        }
-        Ok(Injected { credentials: credentials.to_vec() })
+        apply::apply(plan, credentials, head)
     }
 }

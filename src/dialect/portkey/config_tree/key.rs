@@ -1,0 +1,90 @@
+//! Config keys under their many spellings.
+//!
+//! The gateway camel-cases every key of a config (`custom_Host`, `custom_host` and `customHost` are one field, and the last
+//! one wins), so keys are compared in that form only. Source: gateway 1.15.2 `src/utils.ts` `convertKeysToCamelCase`.
+
+use std::borrow::Cow;
+
+/// Keys below which the gateway keeps the spelling of children.
+const PRESERVED: [&str; 12] = [
+    "override_params",
+    "params",
+    "checks",
+    "vertex_service_account_json",
+    "vertexServiceAccountJson",
+    "conditions",
+    "input_guardrails",
+    "output_guardrails",
+    "default_input_guardrails",
+    "default_output_guardrails",
+    "integrationModelDetails",
+    "cb_config",
+];
+
+/// The form in which the gateway reads `key`: each `_` is dropped and the word character behind it is upper-cased.
+pub(in crate::dialect::portkey) fn camel(key: &str) -> Cow<'_, str> {
+    if key.contains('_') { Cow::Owned(camel_chars(key).collect()) } else { Cow::Borrowed(key) }
+}
+
+/// Whether `camel` (already in the gateway's form) is the field `snake`.
+pub(in crate::dialect::portkey) fn is_field(camel: &str, snake: &str) -> bool {
+    camel.len() <= snake.len() && camel.chars().eq(camel_chars(snake))
+}
+
+/// Whether the gateway leaves the keys below `key` as they are.
+pub(super) fn preserves_children(key: &str) -> bool {
+    PRESERVED.contains(&key)
+}
+
+fn camel_chars(key: &str) -> impl Iterator<Item = char> + '_ {
+    let mut chars = key.chars().peekable();
+    std::iter::from_fn(move || {
+        let char = chars.next()?;
+        match chars.next_if(|&next| char == '_' && (next.is_ascii_alphanumeric() || next == '_')) {
+            Some(next) => Some(next.to_ascii_uppercase()),
+            None => Some(char),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::FIELDS;
+
+    #[test]
+    fn spells_as_the_gateway_does() {
+        for (key, expected) in [
+            ("custom_host", "customHost"),
+            ("custom_Host", "customHost"),
+            ("customHost", "customHost"),
+            ("custom__host", "custom_host"),
+            ("_custom_host", "CustomHost"),
+            ("custom_host_", "customHost_"),
+            ("aws_s3_bucket", "awsS3Bucket"),
+            ("a_1", "a1"),
+            ("____proto____", "__proto__"),
+            ("a_é", "a_é"),
+            ("", ""),
+        ] {
+            assert_eq!(camel(key), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn every_field_is_recognised_by_its_camel_form() {
+        for spec in FIELDS {
+            assert!(is_field(&camel(spec.name), spec.name), "{}", spec.name);
+            assert!(!is_field(&camel(spec.name), "weight"));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn recognising_is_comparing_camel_forms(key in "[a-zA-Z_0-9]{0,12}", field in "[a-z_0-9]{0,12}") {
+            prop_assert_eq!(is_field(&camel(&key), &field), camel(&key) == camel(&field));
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! From a request to a plan: which entities, where their credentials go, what else changes.
+//!
+//! The order is the rule: what no request may do, then the config, then names, then the entities, then their binding.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, request::Parts};
+use time::OffsetDateTime;
+
+use super::{
+    BodyEdit, BodyPeek, Settings,
+    access::{self, Access},
+    binding::Trust,
+    config_mode::{self, Leaves, Rebuilt},
+    config_tree::{
+        Tree,
+        node::Node,
+        render::{self, Sink, Template},
+    },
+    containment, deployment, endpoint, header_mode,
+    inputs::Inputs,
+    name,
+    placement::Placement,
+    query::Query,
+};
+use crate::{
+    dialect::PlanError,
+    model::{Caller, Entity, Mapping, Snapshot, StoredConfig},
+};
+
+/// What will happen to a request. Holds no secret to resolve: those come in with `apply`.
+#[derive(Debug)]
+pub struct Plan {
+    /// What to resolve, each once; `apply` expects the credentials in this order.
+    pub mappings: Vec<Arc<Mapping>>,
+    /// The entities named, in order of appearance.
+    pub entities: Vec<Arc<Entity>>,
+    /// How the credentials travel.
+    pub mode: Mode,
+    /// What changes in the body.
+    pub body_edit: Option<BodyEdit>,
+    /// The query without names of entities, where it changes.
+    pub(super) query: Option<String>,
+    /// What happens to the head.
+    pub(super) action: Action,
+}
+
+/// How credentials travel to the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Nothing of ours is injected; the request keeps its own credentials.
+    Unmatched,
+    /// One target: provider, authorization and provider headers.
+    Header,
+    /// `x-portkey-config` is rebuilt.
+    Config,
+}
+
+/// What happens to the head.
+#[derive(Debug)]
+pub(super) enum Action {
+    /// The request keeps its credentials.
+    Pass {
+        /// What happens to the config.
+        config: ConfigHeader,
+        /// Whether `x-portkey-provider` names an entity that does not count.
+        drop_provider: bool,
+    },
+    /// The fields of one entity become headers.
+    Headers {
+        /// Which, and how.
+        placement: Placement,
+        /// What happens to the config.
+        config: ConfigHeader,
+    },
+    /// The config is rebuilt.
+    Config {
+        /// The places of our entities.
+        placements: Vec<Placement>,
+        /// What is filled in.
+        rebuilt: Box<Rebuilt>,
+    },
+}
+
+/// What happens to `x-portkey-config` when it is not rebuilt.
+#[derive(Debug)]
+pub(super) enum ConfigHeader {
+    /// It stays as it is, or there is none.
+    Keep,
+    /// A stored config takes the place of its name.
+    Replace(HeaderValue),
+}
+
+/// Everything a plan is made from.
+pub(super) struct Request<'r> {
+    /// The operator's decisions.
+    pub(super) settings: &'r Settings,
+    /// The head.
+    pub(super) head: &'r Parts,
+    /// What was seen of the body.
+    pub(super) peek: &'r BodyPeek,
+    /// What may be named.
+    pub(super) snapshot: &'r Snapshot,
+    /// By whom.
+    pub(super) caller: &'r Caller,
+    /// When.
+    pub(super) now: OffsetDateTime,
+}
+
+/// What the body's and the query's `model` come to.
+struct Models<'r> {
+    body: Option<&'r str>,
+    query: &'r Query,
+}
+
+// === impl Request ===
+
+impl Request<'_> {
+    /// Makes the plan.
+    ///
+    /// # Errors
+    /// [`PlanError`]: nothing is fetched and nothing is sent.
+    pub(super) fn plan(&self) -> Result<Plan, PlanError> {
+        if let Some(fault) = self.peek.fault {
+            return Err(PlanError::InvalidBody { reason: fault.to_owned() });
+        }
+        let inputs = Inputs::read(&self.head.headers)?;
+        containment::guardrail_headers(&inputs, self.settings)?;
+        let query = Query::read(self.head.uri.query());
+        let models = Models { body: self.peek.model.as_ref().map(|field| &*field.value), query: &query };
+        let mut plan = match inputs.config {
+            None => self.without_config(&inputs, &models, None)?,
+            Some(text) if text.starts_with("pc-") => {
+                let stored = self.stored_config(text)?;
+                self.with_config(&inputs, &models, &Node::of(&stored.config), Some(stored))?
+            }
+            Some(text) => {
+                let config = Node::parse(text).ok_or_else(|| PlanError::InvalidConfig {
+                    reason: "x-portkey-config is JSON or the name of a stored config".to_owned(),
+                })?;
+                self.with_config(&inputs, &models, &config, None)?
+            }
+        };
+        plan.body_edit = self.peek.model.as_ref().and_then(name::strip_body);
+        plan.query = query.into_stripped();
+        Ok(plan)
+    }
+
+    fn stored_config(&self, slug: &str) -> Result<&StoredConfig, PlanError> {
+        let stored = self.snapshot.config(slug, self.caller).map_err(|hidden| PlanError::EntityNotFound {
+            slugs: vec![slug.to_owned()],
+            reasons: vec![hidden.to_string()],
+        })?;
+        if !stored.lifespan.usable_at(self.now) {
+            return Err(PlanError::EntityInactive { slug: Arc::clone(&stored.slug) });
+        }
+        match &stored.fault {
+            None => Ok(stored),
+            Some(reason) => {
+                Err(PlanError::Misconfigured { slug: Arc::clone(&stored.slug), reason: Arc::clone(reason) })
+            }
+        }
+    }
+
+    fn with_config(
+        &self,
+        inputs: &Inputs<'_>,
+        models: &Models<'_>,
+        config: &Node<'_>,
+        stored: Option<&StoredConfig>,
+    ) -> Result<Plan, PlanError> {
+        containment::checks(config, self.settings)?;
+        let tree = Tree::read(config)?;
+        let trust = if stored.is_some() && self.settings.trust_stored_configs { Trust::Stored } else { Trust::Request };
+        let leaves = tree.leaves();
+        let slugs: Vec<&str> = leaves.iter().filter_map(|(_, leaf)| leaf.slug).collect();
+        let found = self.entities(&slugs)?;
+        let literals: Vec<_> = match stored {
+            Some(_) => leaves
+                .iter()
+                .filter(|(_, leaf)| leaf.slug.is_none())
+                .flat_map(|(target, _)| config_mode::literals(target))
+                .collect(),
+            None => Vec::new(),
+        };
+        if tree.is_authoritative() && !(found.is_empty() && literals.is_empty()) {
+            let mut entities: Vec<Arc<Entity>> = Vec::new();
+            let mut placements = Vec::with_capacity(found.len());
+            let mut places = Vec::with_capacity(leaves.len());
+            let mut found = found.into_iter();
+            for (_, leaf) in &leaves {
+                let Some(entity) = leaf.slug.and_then(|_| found.next()) else {
+                    places.push(None);
+                    continue;
+                };
+                let index = entities.iter().position(|other| Arc::ptr_eq(other, entity)).unwrap_or_else(|| {
+                    entities.push(Arc::clone(entity));
+                    entities.len() - 1
+                });
+                let model = leaf.model.or_else(|| models.for_deployment());
+                places.push(Some(placements.len()));
+                placements.push(self.place(index, entity, model)?);
+            }
+            let rebuild = Leaves { entities: &entities, placements: &mut placements, places: &places, literals, trust };
+            let rebuilt = config_mode::rebuild(self.head, inputs, endpoint::of(self.head), &tree, rebuild)?;
+            return Ok(Plan::config(entities, placements, rebuilt));
+        }
+        if tree.is_authoritative() {
+            let inline = stored.map(|_| stored_header(|sink| render::node(config, sink))).transpose()?;
+            let config = (trust == Trust::Request).then_some(config);
+            return self.unmatched(inputs, config, Some(&tree), inline);
+        }
+        // The gateway would take every provider option from headers, so only the general ones travel.
+        let inline = stored.map(|_| stored_header(|sink| config_mode::general(&tree, sink))).transpose()?;
+        self.without_config(inputs, models, Some((config, &tree, inline)))
+    }
+
+    /// Names outside of the config count; a config only adds options.
+    fn without_config(
+        &self,
+        inputs: &Inputs<'_>,
+        models: &Models<'_>,
+        config: Option<(&Node<'_>, &Tree<'_>, Option<HeaderValue>)>,
+    ) -> Result<Plan, PlanError> {
+        let Some(slug) = name::of_request(inputs.provider, inputs.virtual_key, models.body, models.query) else {
+            return match config {
+                Some((config, tree, inline)) => self.unmatched(inputs, Some(config), Some(tree), inline),
+                None => self.unmatched(inputs, None, None, None),
+            };
+        };
+        let entity = *self.entities(&[slug])?.first().ok_or(PlanError::NoEntity)?;
+        let endpoint = endpoint::of(self.head);
+        let own_model = config.as_ref().and_then(|(_, tree, _)| tree.leaves().first().and_then(|(_, leaf)| leaf.model));
+        let mut placement = self.place(0, entity, own_model.or_else(|| models.for_deployment()))?;
+        let stands = config.as_ref().is_none_or(|(config, _, _)| config_mode::may_stand(config));
+        if stands && header_mode::fits(&placement, entity, endpoint) {
+            let mappings = header_mode::bind(self.head, inputs, endpoint, entity, &mut placement)?;
+            let config = match config.and_then(|(_, _, inline)| inline) {
+                Some(inline) => ConfigHeader::Replace(inline),
+                None => ConfigHeader::Keep,
+            };
+            return Ok(Plan {
+                mappings,
+                entities: vec![Arc::clone(entity)],
+                mode: Mode::Header,
+                body_edit: None,
+                query: None,
+                action: Action::Headers { placement, config },
+            });
+        }
+        let entities = vec![Arc::clone(entity)];
+        let mut placements = vec![placement];
+        let empty = Node::Map(Vec::new());
+        let alone;
+        let tree = match &config {
+            Some((_, tree, _)) => *tree,
+            None => {
+                alone = Tree::read(&empty)?;
+                &alone
+            }
+        };
+        let leaves = Leaves {
+            entities: &entities,
+            placements: &mut placements,
+            places: &[Some(0)],
+            literals: Vec::new(),
+            trust: Trust::Request,
+        };
+        let rebuilt = config_mode::rebuild(self.head, inputs, endpoint, tree, leaves)?;
+        Ok(Plan::config(entities, placements, rebuilt))
+    }
+
+    fn unmatched(
+        &self,
+        inputs: &Inputs<'_>,
+        config: Option<&Node<'_>>,
+        tree: Option<&Tree<'_>>,
+        inline: Option<HeaderValue>,
+    ) -> Result<Plan, PlanError> {
+        if self.settings.reject_unmatched && self.head.uri.path() != "/" {
+            return Err(if self.peek.truncated { PlanError::BodyTooLarge } else { PlanError::NoEntity });
+        }
+        containment::unmatched(self.head, inputs, config, tree, self.settings)?;
+        let drop_provider = inputs.provider.is_some_and(|provider| name::in_provider(provider).is_some());
+        let config = inline.map_or(ConfigHeader::Keep, ConfigHeader::Replace);
+        Ok(Plan {
+            mappings: Vec::new(),
+            entities: Vec::new(),
+            mode: Mode::Unmatched,
+            body_edit: None,
+            query: None,
+            action: Action::Pass { config, drop_provider },
+        })
+    }
+
+    /// Finds every slug, or reports all that name nothing usable.
+    fn entities(&self, slugs: &[&str]) -> Result<Vec<&Arc<Entity>>, PlanError> {
+        let mut found = Vec::with_capacity(slugs.len());
+        let mut unknown: Vec<(&str, String)> = Vec::new();
+        for slug in slugs {
+            match self.snapshot.entity(slug, self.caller) {
+                Ok(entity) => found.push(entity),
+                Err(_) if unknown.iter().any(|(other, _)| other == slug) => {}
+                Err(hidden) => unknown.push((slug, hidden.to_string())),
+            }
+        }
+        if unknown.is_empty() {
+            return Ok(found);
+        }
+        let (slugs, reasons) = unknown.into_iter().map(|(slug, reason)| (slug.to_owned(), reason)).unzip();
+        Err(PlanError::EntityNotFound { slugs, reasons })
+    }
+
+    fn place(&self, index: usize, entity: &Arc<Entity>, model: Option<&str>) -> Result<Placement, PlanError> {
+        let slug = || Arc::clone(&entity.slug);
+        if !entity.lifespan.usable_at(self.now) {
+            return Err(PlanError::EntityInactive { slug: slug() });
+        }
+        if let Some(reason) = &entity.fault {
+            return Err(PlanError::Misconfigured { slug: slug(), reason: Arc::clone(reason) });
+        }
+        let misconfigured = |reason: &'static str| PlanError::Misconfigured { slug: slug(), reason: reason.into() };
+        if header_mode::provider_value(&entity.provider).is_none() {
+            return Err(misconfigured("the provider is no header text"));
+        }
+        let access: Access = access::of(entity).map_err(misconfigured)?;
+        let deployment = deployment::pick(entity, model)?;
+        Ok(Placement::new(index, entity, access, deployment))
+    }
+}
+
+// === impl Plan ===
+
+impl Plan {
+    fn config(entities: Vec<Arc<Entity>>, placements: Vec<Placement>, mut rebuilt: Rebuilt) -> Self {
+        Self {
+            mappings: std::mem::take(&mut rebuilt.mappings),
+            entities,
+            mode: Mode::Config,
+            body_edit: None,
+            query: None,
+            action: Action::Config { placements, rebuilt: Box::new(rebuilt) },
+        }
+    }
+}
+
+// === impl Models ===
+
+impl<'r> Models<'r> {
+    /// The model by which a deployment is picked.
+    fn for_deployment(&self) -> Option<&'r str> {
+        self.body.and_then(name::model_for_provider).or_else(|| self.query.model().and_then(name::model_for_provider))
+    }
+}
+
+/// A stored config that holds no credential, as a header.
+fn stored_header(write: impl Fn(&mut dyn Sink)) -> Result<HeaderValue, PlanError> {
+    let template = Template::render(write);
+    let filled = template.fill(|_, _| Ok::<(), std::convert::Infallible>(()));
+    filled
+        .ok()
+        .flatten()
+        .ok_or_else(|| PlanError::InvalidConfig { reason: "the stored config is no header text".to_owned() })
+}
