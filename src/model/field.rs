@@ -79,6 +79,11 @@ impl FieldSpec {
         FIELDS.iter().find(|spec| spec.is_stored_as(spelling) && spec.has_provider(provider))
     }
 
+    /// As [`FieldSpec::stored`], of whichever provider has it.
+    pub(super) fn stored_by_any(spelling: &str) -> Option<&'static Self> {
+        FIELDS.iter().find(|spec| spec.is_stored_as(spelling))
+    }
+
     /// Whether a secret mapping may fill the field.
     pub const fn is_target(&self) -> bool {
         match self.role {

@@ -84,13 +84,13 @@ pub(super) struct Entity<'a> {
     pub(super) id: Given<String>,
     #[serde(default)]
     pub(super) slug: Given<String>,
-    /// Of an integration.
+    /// The provider of an integration.
     #[serde(default)]
     pub(super) ai_provider_id: Given<String>,
-    /// Of a virtual key.
+    /// The provider of a virtual key.
     #[serde(default)]
     pub(super) provider: Given<String>,
-    /// Of a virtual key, as the admin API's detail view spells it.
+    /// The provider of a virtual key, as the admin API's detail view spells it.
     #[serde(default)]
     pub(super) ai_provider_name: Given<String>,
     /// Of a virtual key.

@@ -107,7 +107,7 @@ impl Reader<'_> {
     }
 
     fn address(&mut self, key: &'static str) -> Option<Url> {
-        let text = self.required(key, "a URL", |text| text.len() <= MAX_ADDRESS_BYTES)?;
+        let text = self.required(key, "a URL", |text| text.len() <= MAX_ADDRESS_BYTES && is_visible(text))?;
         let Ok(url) = Url::parse(&text) else {
             self.fault(key, "is no URL; write https://host:port");
             return None;

@@ -25,9 +25,9 @@ pub(super) fn link(
     for (index, row) in findings.rows(LIST, given).into_iter().enumerate() {
         let Some(row) = findings.row::<raw::Config<'_>>(LIST, index, row) else { continue };
         let mut report = findings.report(LIST, index);
+        let Some(named) = report.named(row.id, row.slug) else { continue };
         let workspace_id = context.workspaces.owner(row.workspace_id, &mut report);
-        let naming = report.naming(&mut ids, row.id, row.slug, workspace_id.as_deref());
-        let Some(Naming { id, slug }) = naming else { continue };
+        let Naming { id, slug } = report.identified(named, workspace_id.as_deref(), &mut ids);
         let config = report.value("config", row.config, "an object").and_then(object);
         if config.is_none() {
             report.fault("config", "must be an object, or text that holds one");

@@ -40,13 +40,13 @@ pub(super) fn link_integrations(
     for (index, row) in findings.rows(LIST, given).into_iter().enumerate() {
         let Some(row) = findings.row::<raw::Entity<'_>>(LIST, index, row) else { continue };
         let mut report = findings.report(LIST, index);
+        let Some(named) = report.named(row.id, row.slug) else { continue };
         let workspace_id = context.workspaces.owner(row.workspace_id, &mut report);
-        let naming = report.naming(&mut ids, row.id, row.slug, workspace_id.as_deref());
-        let Some(Naming { id, slug }) = naming else { continue };
+        let Naming { id, slug } = report.identified(named, workspace_id.as_deref(), &mut ids);
         if !snapshot.integrations.is_free(workspace_id.as_deref(), &slug) {
             report.refuse("slug", "is the slug of an earlier integration of the same scope, too");
         }
-        let provider = report.text("ai_provider_id", row.ai_provider_id).unwrap_or_default();
+        let provider = report.text("ai_provider_id", first([row.ai_provider_id, row.provider])).unwrap_or_default();
         if provider.is_empty() {
             report.fault("ai_provider_id", "is missing");
         }
@@ -91,17 +91,14 @@ pub(super) fn link_virtual_keys(
     for (index, row) in findings.rows(LIST, given).into_iter().enumerate() {
         let Some(row) = findings.row::<raw::Entity<'_>>(LIST, index, row) else { continue };
         let mut report = findings.report(LIST, index);
+        let Some(named) = report.named(row.id, row.slug) else { continue };
         let workspace_id = context.workspaces.owner(row.workspace_id, &mut report);
-        let naming = report.naming(&mut ids, row.id, row.slug, workspace_id.as_deref());
-        let Some(Naming { id, slug }) = naming else { continue };
+        let Naming { id, slug } = report.identified(named, workspace_id.as_deref(), &mut ids);
         if !snapshot.virtual_keys.is_free(workspace_id.as_deref(), &slug) {
             report.refuse("slug", "is the slug of an earlier virtual key of the same scope, too");
         }
         let parent = parent(row.integration_id, workspace_id.as_deref(), parents, snapshot, &mut report);
-        let provider = match row.provider {
-            Given::Absent => row.ai_provider_name,
-            given => given,
-        };
+        let provider = first([row.provider, row.ai_provider_name, row.ai_provider_id]);
         let provider = provider_of(provider, parent, &mut report);
         let subject = Subject { kind: EntityKind::VirtualKey, provider: &provider };
         let written = Written { key: row.key, members: row.model_config, mappings: row.secret_mappings };
@@ -137,6 +134,11 @@ pub(super) fn link_virtual_keys(
         };
         snapshot.virtual_keys.insert(workspace_id.as_ref(), &slug, Arc::new(entity));
     }
+}
+
+/// The first that is there: APIs and versions spell the provider differently.
+fn first<const N: usize>(spellings: [Given<String>; N]) -> Given<String> {
+    spellings.into_iter().find(|given| !matches!(given, Given::Absent)).unwrap_or_default()
 }
 
 /// The integration a virtual key is linked to. Its slug is looked up from the key's workspace; an id wins over a slug.

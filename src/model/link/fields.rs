@@ -1,6 +1,6 @@
 //! What an entity itself says: literals, mappings and deployments, before inheritance.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use serde_json::value::RawValue;
 
@@ -28,7 +28,15 @@ pub(super) struct Own {
 /// What an entity is, for reading its fields.
 pub(super) struct Subject<'a> {
     pub(super) kind: EntityKind,
+    /// Empty = unknown, which is a fault already and no reason to find one in every field.
     pub(super) provider: &'a str,
+}
+
+/// A key of one element of a list.
+struct Element {
+    list: &'static str,
+    index: usize,
+    key: &'static str,
 }
 
 /// Where the fields of one entity are written.
@@ -58,7 +66,7 @@ pub(super) fn read(
     }
     for (name, raw) in members.iter() {
         // A name that is no field of the provider is an unknown field, and those are ignored.
-        let Some(spec) = FieldSpec::stored(subject.provider, name) else { continue };
+        let Some(spec) = subject.field(name) else { continue };
         if spec.role == FieldRole::Deployment {
             continue;
         }
@@ -88,7 +96,7 @@ fn mappings(
     let rows = report.value("secret_mappings", given, "a list").unwrap_or_default();
     let mut linked: Vec<Mapping> = Vec::with_capacity(rows.len());
     for (index, row) in rows.into_iter().enumerate() {
-        let at = |key: &str| format!("secret_mappings[{index}]{key}");
+        let at = |key| Element { list: "secret_mappings", index, key };
         let Some(row) = raw::row::<raw::Mapping>(row) else {
             report.fault(at(""), "must be an object that names each of its fields once");
             continue;
@@ -124,7 +132,7 @@ fn mappings(
                 None
             }
         };
-        let own_key = secret_key(&at(".secret_key"), row.secret_key, report);
+        let own_key = secret_key(|| at(".secret_key"), row.secret_key, report);
         let format = match report.text(at(".value_format"), row.value_format).as_deref() {
             None | Some("string") => ValueFormat::String,
             Some("json") => ValueFormat::Json,
@@ -152,7 +160,7 @@ fn target(subject: &Subject<'_>, target_field: &str) -> Result<&'static FieldSpe
         None => target_field,
         Some(_) => return Err(format!("{} is no target here; write key or {prefix}.<field>", Quoted(target_field))),
     };
-    match FieldSpec::stored(subject.provider, name) {
+    match subject.field(name) {
         Some(spec) if spec.is_target() => Ok(spec),
         Some(_) => Err(format!(
             "{} decides where the request goes, and no secret may; write it into {prefix}",
@@ -164,8 +172,7 @@ fn target(subject: &Subject<'_>, target_field: &str) -> Result<&'static FieldSpe
 
 /// Azure deployments: a list under one of its names, or one deployment written flat.
 fn deployments(subject: &Subject<'_>, members: &Members<'_>, report: &mut Report<'_>) -> Vec<Deployment> {
-    let is_deployment =
-        |name: &str| FieldSpec::stored(subject.provider, name).is_some_and(|spec| spec.role == FieldRole::Deployment);
+    let is_deployment = |name: &str| subject.field(name).is_some_and(|spec| spec.role == FieldRole::Deployment);
     if !is_deployment("deployment_id") {
         return Vec::new();
     }
@@ -226,6 +233,25 @@ fn deployment(row: &Members<'_>, is_default: bool, at: &str, report: &mut Report
         return None;
     };
     Some(Deployment { deployment_id, api_version, model_name, alias, is_default })
+}
+
+// === impl Subject ===
+
+impl Subject<'_> {
+    fn field(&self, spelling: &str) -> Option<&'static FieldSpec> {
+        match self.provider {
+            "" => FieldSpec::stored_by_any(spelling),
+            provider => FieldSpec::stored(provider, spelling),
+        }
+    }
+}
+
+// === impl Element ===
+
+impl fmt::Display for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]{}", self.list, self.index, self.key)
+    }
 }
 
 // === impl Own ===

@@ -19,6 +19,9 @@ const MAX_NAME_BYTES: usize = 255;
 /// Longest name that a message quotes, in characters.
 const MAX_QUOTED_CHARS: usize = 64;
 
+/// The key of a fault that lies in no single one.
+pub(super) const WHOLE: &str = "";
+
 /// Everything found wrong so far.
 #[derive(Default)]
 pub(super) struct Findings {
@@ -37,7 +40,14 @@ pub(super) struct Report<'f> {
     first: Option<Arc<str>>,
 }
 
+/// What an object is called, before its scope is known.
+pub(super) struct Named {
+    id: Option<Arc<str>>,
+    slug: Arc<str>,
+}
+
 /// Id and slug of one object; either may be left out and is then the other.
+#[derive(Clone)]
 pub(super) struct Naming {
     pub(super) id: Arc<str>,
     pub(super) slug: Arc<str>,
@@ -173,22 +183,14 @@ impl Report<'_> {
         self.value(key, given, "text").filter(|text| !text.is_empty())
     }
 
-    /// Id and slug. `None`: the object has neither and cannot be named.
-    pub(super) fn naming(
-        &mut self,
-        ids: &mut Ids,
-        id: Given<String>,
-        slug: Given<String>,
-        workspace: Option<&str>,
-    ) -> Option<Naming> {
+    /// The slug, and the id as far as it is written. From here on places show the slug. `None`: the object has neither and
+    /// cannot be named.
+    pub(super) fn named(&mut self, id: Given<String>, slug: Given<String>) -> Option<Named> {
         let slug = self.text("slug", slug).map(Arc::<str>::from);
         let id = self.text("id", id).map(Arc::<str>::from);
-        let slug: Arc<str> = match slug.or_else(|| id.clone()) {
-            Some(slug) => slug,
-            None => {
-                self.fault("slug", "is missing");
-                return None;
-            }
+        let Some(slug) = slug.or_else(|| id.clone()) else {
+            self.fault("slug", "is missing");
+            return None;
         };
         self.slug = Some(Arc::clone(&slug));
         if !is_name(&slug) {
@@ -197,6 +199,12 @@ impl Report<'_> {
                 format_args!("must be 1 to {MAX_NAME_BYTES} bytes without `@`, `/`, spaces and control characters"),
             );
         }
+        Some(Named { id, slug })
+    }
+
+    /// Id and slug of an object of `workspace`. Where no id is written the slug stands in, which is unique in its scope only.
+    pub(super) fn identified(&mut self, named: Named, workspace: Option<&str>, ids: &mut Ids) -> Naming {
+        let Named { id, slug } = named;
         let id = id.unwrap_or_else(|| match workspace {
             Some(workspace) => format!("{workspace}/{slug}").into(),
             None => Arc::clone(&slug),
@@ -204,7 +212,7 @@ impl Report<'_> {
         if !ids.0.insert(Arc::clone(&id)) {
             self.refuse("id", format_args!("{} is the id of an earlier object of this list, too", Quoted(&id)));
         }
-        Some(Naming { id, slug })
+        Naming { id, slug }
     }
 
     /// Status and expiry. An unreadable one counts as over.
@@ -236,9 +244,12 @@ impl Report<'_> {
     }
 
     fn place(&self, key: &dyn fmt::Display) -> String {
+        let key = key.to_string();
+        let dot = if key == WHOLE { "" } else { "." };
+        let place = format!("{}[{}]{dot}{key}", self.list, self.index);
         match &self.slug {
-            Some(slug) => format!("{}[{}].{key} ({})", self.list, self.index, Cut(slug)),
-            None => format!("{}[{}].{key}", self.list, self.index),
+            Some(slug) => format!("{place} ({})", Cut(slug)),
+            None => place,
         }
     }
 }

@@ -16,7 +16,8 @@ pub(super) struct Effective {
 
 /// What `own` is without any integration.
 pub(super) fn alone(own: Own) -> Effective {
-    Effective { fields: own.fields.into(), deployments: own.deployments.into() }
+    let deployments = if own.deployments.is_empty() { Arc::default() } else { own.deployments.into() };
+    Effective { fields: own.fields.into(), deployments }
 }
 
 /// The `own` fields of a virtual key over those of its integration, `base`.
@@ -67,7 +68,7 @@ pub(super) fn check_sets(fields: &[EntityField], report: &mut Report<'_>) {
 impl Effective {
     /// What an entity with a fault has: it is never used, and half a configuration must not look like a whole one.
     pub(super) fn nothing() -> Self {
-        Self { fields: [].into(), deployments: [].into() }
+        Self { fields: Arc::default(), deployments: Arc::default() }
     }
 }
 

@@ -2,15 +2,17 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    fmt, mem,
     sync::Arc,
     time::Duration,
 };
 
 use serde_json::value::RawValue;
+use url::Host;
 
 use super::{
     Context,
-    findings::{Findings, Ids, Naming, Quoted, Report},
+    findings::{Findings, Ids, Naming, Quoted, Report, WHOLE},
 };
 use crate::model::{
     AuthConfig, ManagerType, Reference, SecretLocation, auth,
@@ -52,20 +54,20 @@ impl References {
         for (index, row) in findings.rows(LIST, given).into_iter().enumerate() {
             let Some(mut row) = findings.row::<raw::Reference<'_>>(LIST, index, row) else { continue };
             let mut report = findings.report(LIST, index);
-            let naming = report.naming(&mut ids, take(&mut row.id), take(&mut row.slug), None);
-            let Some(Naming { id, slug }) = naming else { continue };
-            if !slugs.insert(Arc::clone(&slug)) {
+            let Some(named) = report.named(mem::take(&mut row.id), mem::take(&mut row.slug)) else { continue };
+            let naming = report.identified(named, None, &mut ids);
+            if !slugs.insert(Arc::clone(&naming.slug)) {
                 report.refuse("slug", "is the slug of an earlier reference, too");
             }
-            let found =
-                match link_one(row, Naming { id: Arc::clone(&id), slug: Arc::clone(&slug) }, context, &mut report) {
-                    Some(reference) => {
-                        let reference = Arc::new(reference);
-                        references.usable.push(Arc::clone(&reference));
-                        Found::Usable(reference)
-                    }
-                    None => Found::SetAside,
-                };
+            let Naming { id, slug } = naming.clone();
+            let found = match link_one(row, naming, context, &mut report) {
+                Some(reference) => {
+                    let reference = Arc::new(reference);
+                    references.usable.push(Arc::clone(&reference));
+                    Found::Usable(reference)
+                }
+                None => Found::SetAside,
+            };
             by_id.push((id, found.clone()));
             references.by_name.insert(slug, found);
         }
@@ -82,10 +84,6 @@ impl References {
     pub(super) fn into_usable(self) -> Vec<Arc<Reference>> {
         self.usable
     }
-}
-
-fn take<T>(given: &mut Given<T>) -> Given<T> {
-    std::mem::take(given)
 }
 
 /// `None`: the report says why.
@@ -109,7 +107,7 @@ fn link_one(
     let location = manager_type.zip(path).and_then(|(manager, path)| {
         SecretLocation::parse(manager, &path, kv_version).map_err(|error| report.fault("secret_path", error)).ok()
     });
-    let secret_key = secret_key("secret_key", row.secret_key, report);
+    let secret_key = secret_key(|| "secret_key", row.secret_key, report);
     let ttl = report.value("ttl_secs", row.ttl_secs, "a whole number of seconds, or null");
     if ttl.is_some_and(|secs| secs > MAX_TTL_SECS) {
         report.fault("ttl_secs", format_args!("must be 0 to {MAX_TTL_SECS}"));
@@ -121,7 +119,7 @@ fn link_one(
 
     let (manager_type, auth, location) = (manager_type?, auth?, location?);
     if let Err(reason) = (context.rules.admit)(manager_type, &auth, &location) {
-        report.fault("manager_type", reason);
+        report.fault(WHOLE, reason);
     }
     report.is_clean().then(|| Reference {
         id: naming.id,
@@ -182,14 +180,14 @@ fn auth_config(manager: ManagerType, members: &Members<'_>, report: &mut Report<
 }
 
 /// `secret_key` of a reference or mapping.
-pub(super) fn secret_key(
-    key: impl std::fmt::Display + Copy,
+pub(super) fn secret_key<K: fmt::Display>(
+    key: impl Fn() -> K,
     given: Given<String>,
     report: &mut Report<'_>,
 ) -> Option<Arc<str>> {
-    let text = report.text(key, given)?;
+    let text = report.text(key(), given)?;
     if text.len() > MAX_KEY_BYTES {
-        report.fault(key, format_args!("is longer than {MAX_KEY_BYTES} bytes"));
+        report.fault(key(), format_args!("is longer than {MAX_KEY_BYTES} bytes"));
     }
     Some(text.into())
 }
@@ -199,24 +197,22 @@ fn allowed_providers(given: Given<Vec<String>>, context: &mut Context<'_>, repor
     providers.iter().map(|provider| context.names.intern(provider)).collect()
 }
 
-/// Hosts are compared in lower case, exact or as a suffix with a leading dot.
+/// Hosts as URLs write them, in lower case; exact, or a suffix with a leading dot.
 fn allowed_hosts(given: Given<Vec<String>>, context: &mut Context<'_>, report: &mut Report<'_>) -> Box<[Arc<str>]> {
     let hosts = report.value("allowed_hosts", given, "a list of host names").unwrap_or_default();
     let mut allowed = Vec::with_capacity(hosts.len());
-    for (index, host) in hosts.iter().enumerate() {
-        let host = host.to_ascii_lowercase();
-        let bare = host.strip_prefix('.').unwrap_or(&host);
-        let fits = !bare.is_empty()
-            && bare
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'[' | b']' | b':'));
-        if !fits || bare.starts_with('.') {
-            report.fault(
+    for (index, written) in hosts.iter().enumerate() {
+        let (dot, name) = match written.strip_prefix('.') {
+            Some(name) => (".", name),
+            None => ("", &**written),
+        };
+        match Host::parse(name) {
+            Ok(host) => allowed.push(context.names.intern(&format!("{dot}{host}"))),
+            Err(_) => report.fault(
                 format_args!("allowed_hosts[{index}]"),
-                "must be a host name like api.openai.com, or a suffix like .openai.azure.com",
-            );
+                "must be a host like api.openai.com, or a suffix like .openai.azure.com, without port and path",
+            ),
         }
-        allowed.push(context.names.intern(&host));
     }
     allowed.into()
 }

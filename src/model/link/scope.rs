@@ -28,20 +28,21 @@ impl WorkspaceIndex {
         const LIST: &str = "workspaces";
         let mut ids = Ids::default();
         let mut slugs = HashSet::new();
-        let mut named = Vec::new();
+        let mut linked = Vec::new();
         for (index, row) in findings.rows(LIST, given).into_iter().enumerate() {
             let Some(row) = findings.row::<raw::Workspace>(LIST, index, row) else { continue };
             let mut report = findings.report(LIST, index);
-            let Some(naming) = report.naming(&mut ids, row.id, row.slug, None) else { continue };
+            let Some(named) = report.named(row.id, row.slug) else { continue };
+            let naming = report.identified(named, None, &mut ids);
             if !slugs.insert(Arc::clone(&naming.slug)) {
                 report.refuse("slug", "is the slug of an earlier workspace, too");
             }
-            named.push(naming);
+            linked.push(naming);
         }
-        let mut index = HashMap::with_capacity(named.len() * 2);
+        let mut index = HashMap::with_capacity(linked.len() * 2);
         // A slug may look like another workspace's id; ids win, because nobody can choose them.
-        index.extend(named.iter().map(|naming| (Arc::clone(&naming.slug), Arc::clone(&naming.id))));
-        index.extend(named.iter().map(|naming| (Arc::clone(&naming.id), Arc::clone(&naming.id))));
+        index.extend(linked.iter().map(|naming| (Arc::clone(&naming.slug), Arc::clone(&naming.id))));
+        index.extend(linked.iter().map(|naming| (Arc::clone(&naming.id), Arc::clone(&naming.id))));
         Self(index)
     }
 
