@@ -65,6 +65,7 @@ pub struct FileSource {
     metrics: Arc<Metrics>,
     demand: Arc<Notify>,
     seen: Seen,
+    retired: Vec<Arc<Snapshot>>,
 }
 
 /// Asks a running [`FileSource`] to read again, also what has not changed (SIGHUP). Cheap to clone.
@@ -121,7 +122,7 @@ impl Settings {
 impl FileSource {
     /// A source that has read nothing yet.
     pub fn new(settings: Settings, admit: Admit, metrics: Arc<Metrics>) -> Self {
-        Self { settings, admit, metrics, demand: Arc::new(Notify::new()), seen: Seen::default() }
+        Self { settings, admit, metrics, demand: Arc::new(Notify::new()), seen: Seen::default(), retired: Vec::new() }
     }
 
     /// A handle to ask for a fresh read.
@@ -144,6 +145,7 @@ impl FileSource {
             };
             self.conclude(attempt, cause, &feed).await;
             self.check_age(&feed);
+            self.drop_retired();
             cause = tokio::select! {
                 () = cancel.cancelled() => return,
                 () = watch.changed() => {
@@ -198,6 +200,7 @@ impl FileSource {
             }
             Attempt::Loaded(content, snapshot) => {
                 (self.seen.accepted, self.seen.refused) = (Some(content.digest), None);
+                self.retired.extend(feed.current());
                 feed.swap(Arc::clone(&snapshot));
                 self.announce(&snapshot, "snapshot loaded");
                 self.keep(content).await;
@@ -282,6 +285,15 @@ impl FileSource {
             } else {
                 info!(age_secs = age.as_secs(), "the snapshot is young enough again");
             }
+        }
+    }
+
+    /// Drops earlier snapshots that no request holds any more. Taking a large one down takes long enough to be kept off the
+    /// runtime's workers, so requests are never the last to hold one.
+    fn drop_retired(&mut self) {
+        let unused: Vec<_> = self.retired.extract_if(.., |snapshot| Arc::strong_count(snapshot) == 1).collect();
+        if !unused.is_empty() {
+            tokio::task::spawn_blocking(move || drop(unused));
         }
     }
 

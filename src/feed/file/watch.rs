@@ -72,3 +72,39 @@ fn concerns(event: &Event, name: &OsString) -> bool {
                 .filter_map(|path| path.file_name())
                 .any(|changed| changed == name.as_os_str() || changed.as_encoded_bytes().starts_with(b"..")))
 }
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{
+        AccessKind, AccessMode, CreateKind, DataChange, EventKind, Flag, ModifyKind, RemoveKind, RenameMode,
+    };
+
+    use super::*;
+
+    #[test]
+    fn only_changes_of_the_file_and_of_swapped_links_concern_it() {
+        let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::To));
+        #[rustfmt::skip]
+        let cases = [
+            // kind                                                     path                    concerns
+            (written,                                                   "/dir/snapshot.json",   true),
+            (renamed,                                                   "/dir/snapshot.json",   true),
+            (EventKind::Create(CreateKind::Any),                        "/dir/snapshot.json",   true),
+            (EventKind::Remove(RemoveKind::File),                       "/dir/snapshot.json",   true),
+            (renamed,                                                   "/dir/..data",          true),
+            (EventKind::Create(CreateKind::Folder),                     "/dir/..2026_11_21",    true),
+            (written,                                                   "/dir/other.json",      false),
+            (written,                                                   "/dir/.snapshot.json.new", false),
+            (EventKind::Access(AccessKind::Read),                       "/dir/snapshot.json",   false),
+            (EventKind::Access(AccessKind::Open(AccessMode::Read)),     "/dir/snapshot.json",   false),
+            (EventKind::Access(AccessKind::Close(AccessMode::Read)),    "/dir/snapshot.json",   false),
+        ];
+        let name = OsString::from("snapshot.json");
+        for (kind, path, expected) in cases {
+            let event = Event::new(kind).add_path(path.into());
+            assert_eq!(concerns(&event, &name), expected, "{event:?}");
+        }
+        assert!(concerns(&Event::new(EventKind::Other).set_flag(Flag::Rescan), &name));
+    }
+}

@@ -214,6 +214,12 @@ fn a_lifespan_is_that_of_everything_it_hangs_on() {
         let expires = expires.map(|text| super::parse_instant(text).unwrap());
         assert_eq!((lifespan.active, lifespan.expires_at), (active, expires), "{changes:?}");
     }
+    // An integration that is named itself hangs on its references, too.
+    let snapshot = strict(&changed(&[
+        ("/secret_references/0/status", json!("inactive")),
+        ("/virtual_keys/0", json!({"slug": "other", "provider": "x"})),
+    ]));
+    assert!(!snapshot.unwrap().entity("int-one", &nobody()).unwrap().lifespan.active);
 }
 
 #[test]
