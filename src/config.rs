@@ -13,6 +13,7 @@ mod value;
 
 pub use problem::{Invalid, Place, Problem, why};
 pub use reader::Key;
+pub use value::is_loopback;
 
 use std::{
     ffi::OsString,

@@ -40,7 +40,6 @@ pub fn unbuilt(reader: &mut Reader<'_>) {
     reader.later("audit", "there is no audit log of uses yet");
     reader.later("webhook_listen", "there are no webhooks yet");
     reader.later("prewarm", "secrets are not fetched ahead of the first request yet");
-    reader.later("egress.proxy_url", "managers are reached directly only");
     for section in ["managers.aws", "managers.aws_sm", "managers.aws_ssm"] {
         reader.later(section, "AWS managers are not built yet");
     }
@@ -223,7 +222,7 @@ pub fn managers(reader: &mut Reader<'_>) -> RegistrySettings {
         policy: egress::Policy::new(egress::Settings {
             allow_hosts: reader.list("egress.allow_hosts", Vec::new(), value::host_pattern),
             allow_cidrs: reader.list("egress.allow_cidrs", Vec::new(), value::network),
-            proxy_url: None,
+            proxy_url: reader.optional("egress.proxy_url", value::proxy_url),
         }),
         extra_ca_files: reader.list("egress.extra_ca_files", Vec::new(), value::readable_file),
     }

@@ -46,6 +46,15 @@ pub fn base_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
+/// An HTTP proxy that managers are reached through.
+pub fn proxy_url(text: &str) -> Result<Url, String> {
+    let url = base_url(text)?;
+    if url.scheme() != "http" {
+        return Err("is not http; a proxy is asked in plain http and the connection through it is TLS".to_owned());
+    }
+    Ok(url)
+}
+
 /// The gateway as its package starts it.
 #[expect(clippy::expect_used, reason = "a constant, checked by a test")]
 pub fn default_upstream() -> Url {

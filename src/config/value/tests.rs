@@ -58,6 +58,18 @@ fn base_urls() {
 }
 
 #[test]
+fn proxy_urls() {
+    check(
+        proxy_url,
+        &[
+            Case { text: "http://proxy.example:3128", expected: Ok("http://proxy.example:3128/") },
+            Case { text: "https://proxy.example", expected: Err("is not http") },
+            Case { text: "http://user:pass@proxy.example", expected: Err("user name or password") },
+        ],
+    );
+}
+
+#[test]
 fn loopback_is_told_by_the_host() {
     for (url, loopback) in [
         ("http://127.0.0.1", true),
