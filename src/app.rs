@@ -1,5 +1,267 @@
-//! The composition root: settings → a running sidecar.
+//! The composition root: settings → a running sidecar, and its end.
+//!
+//! Everything is bound and read before anything is spawned, so that a start either fails as a whole or runs. What is
+//! spawned ends with the [`Sidecar`].
 
 mod hardening;
+mod signals;
 
 pub use hardening::harden;
+pub use signals::{Signal, Signals};
+
+use std::{error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    admin::{Admin, Vitals},
+    config::Config,
+    dialect::portkey::Portkey,
+    feed::{
+        Feed,
+        file::{Admit, FileSource, Reload},
+    },
+    manager::registry::Registry,
+    metric::Metrics,
+    proxy::{self, BindError, Proxy, Server, Shutdown, UpstreamError},
+    resolve::Resolver,
+};
+
+/// How long the first snapshot may take before clients are served without it (503 `no_snapshot`).
+const FIRST_SNAPSHOT: Duration = Duration::from_secs(10);
+/// How long background tasks may take to end after serving has ended.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// A running sidecar. Dropping it ends what it spawned without waiting; [`Sidecar::run`] and [`Sidecar::stop`] end it in
+/// order.
+#[derive(Debug)]
+pub struct Sidecar {
+    addresses: Vec<SocketAddr>,
+    admin_address: SocketAddr,
+    feed: Arc<Feed>,
+    metrics: Arc<Metrics>,
+    shutdown: Shutdown,
+    reload: Option<Reload>,
+    serving: JoinHandle<()>,
+    background: TaskTracker,
+    end: CancellationToken,
+    _end_with_me: DropGuard,
+}
+
+/// Why a sidecar cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// `managers.*` or `egress.*` name something that cannot be used.
+    #[error("secret managers cannot be set up: {0}")]
+    Managers(String),
+    /// `upstream.*` cannot be used.
+    #[error("the gateway cannot be reached as configured")]
+    Upstream(#[from] UpstreamError),
+    /// `listen` or `tls.*`.
+    #[error("clients cannot be served")]
+    Clients(#[from] BindError),
+    /// `admin_listen`.
+    #[error("admin_listen {address} cannot be listened on")]
+    Admin {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+// === impl Sidecar ===
+
+impl Sidecar {
+    /// Builds every room, binds every address, waits a moment for the first snapshot, and serves.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing runs then.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::new());
+        let registry = Registry::new(config.managers, Arc::clone(&metrics)).map_err(StartError::Managers)?;
+        let registry = Arc::new(registry);
+        let resolver = Arc::new(Resolver::new(config.cache, Arc::clone(&registry) as _, Arc::clone(&metrics)));
+        let feed = Arc::new(Feed::default());
+        let dialect = Portkey::new(config.dialect);
+        let proxy = Proxy::new(&config.proxy, Arc::clone(&feed), dialect, Arc::clone(&resolver), Arc::clone(&metrics))?;
+        let proxy = Arc::new(proxy);
+        let server = Server::bind(&config.proxy)?;
+        let address = config.admin.listen;
+        let admin = Admin::bind(&config.admin).await.map_err(|source| StartError::Admin { address, source })?;
+        let admin_address = admin.address().map_err(|source| StartError::Admin { address, source })?;
+        let addresses = server.addresses();
+
+        let (background, end, shutdown) = (TaskTracker::new(), CancellationToken::new(), Shutdown::new());
+        background.spawn(keep_cache(Arc::clone(&feed), Arc::clone(&resolver), end.clone()));
+        let source = config.snapshot.map(|settings| FileSource::new(settings, admit(registry), Arc::clone(&metrics)));
+        let reload = source.as_ref().map(FileSource::reload);
+        match source {
+            Some(source) => {
+                background.spawn(source.run(Arc::clone(&feed), end.clone()));
+                first_attempt(&feed).await;
+            }
+            None => warn!("No snapshot is configured, every request is answered 503."),
+        }
+        let vitals = Vitals {
+            proxy: Arc::clone(&proxy),
+            feed: Arc::clone(&feed),
+            metrics: Arc::clone(&metrics),
+            shutdown: shutdown.clone(),
+            heartbeats: vec![("acceptor", server.heartbeat())],
+        };
+        background.spawn(admin.run(vitals, end.clone().cancelled_owned()));
+        background.close();
+        let serving = tokio::spawn(server.run(proxy, shutdown.clone()));
+        announce(&config.proxy, &addresses, admin_address);
+        let _end_with_me = end.clone().drop_guard();
+        Ok(Self { addresses, admin_address, feed, metrics, shutdown, reload, serving, background, end, _end_with_me })
+    }
+
+    /// Where clients connect, with the ports that were picked, in the order of `listen`.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where health and metrics are, with the port that was picked.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// The current snapshot.
+    pub fn feed(&self) -> &Arc<Feed> {
+        &self.feed
+    }
+
+    /// Everything that is counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Moves the stages of the end.
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
+    /// Reads every file again, changed or not.
+    pub fn reload(&self) {
+        if let Some(reload) = &self.reload {
+            reload.request();
+        }
+    }
+
+    /// Serves until it is signalled to stop: the first SIGTERM or SIGINT drains, the second cuts, SIGHUP reloads. False
+    /// when serving ended by itself, which is a fault.
+    pub async fn run(mut self, signals: &mut Signals) -> bool {
+        let mut stopping = false;
+        let served = loop {
+            tokio::select! {
+                signal = signals.next() => match signal {
+                    Signal::Reload => {
+                        info!("Reading files again.");
+                        self.reload();
+                    }
+                    Signal::Stop if stopping => self.shutdown.cut(),
+                    Signal::Stop => {
+                        stopping = true;
+                        self.shutdown.drain();
+                    }
+                },
+                served = &mut self.serving => break served,
+            }
+        };
+        self.end().await;
+        if let Err(error) = &served {
+            error!(%error, "Serving ended by a fault.");
+        }
+        stopping && served.is_ok()
+    }
+
+    /// Drains, as after SIGTERM, and returns when everything has ended.
+    pub async fn stop(mut self) {
+        self.shutdown.drain();
+        if let Err(error) = (&mut self.serving).await {
+            error!(%error, "Serving ended by a fault.");
+        }
+        self.end().await;
+    }
+
+    async fn end(&self) {
+        self.end.cancel();
+        if timeout(FAREWELL, self.background.wait()).await.is_err() {
+            warn!(tasks = self.background.len(), "Background tasks are left to the end of the process.");
+        }
+    }
+}
+
+// === impl StartError ===
+
+impl StartError {
+    /// Whether the configuration has to change; otherwise it is the machine, as when an address is in use.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Managers(_) | Self::Upstream(_) | Self::Clients(BindError::Tls(_)) => true,
+            Self::Clients(BindError::Listen { .. }) | Self::Admin { .. } => false,
+        }
+    }
+}
+
+/// `error` and everything behind it, on one line.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut behind = error.source();
+    while let Some(cause) = behind {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        behind = cause.source();
+    }
+    text
+}
+
+/// Whether this process may use a reference.
+fn admit(registry: Arc<Registry>) -> Admit {
+    Arc::new(move |manager, auth, location| registry.admit(manager, auth, location))
+}
+
+/// Drops what no snapshot names any more, after each swap.
+async fn keep_cache(feed: Arc<Feed>, resolver: Arc<Resolver>, end: CancellationToken) {
+    let mut changes = feed.subscribe();
+    let mut generation = 0;
+    loop {
+        let swapped = changes.wait_for(|status| status.generation != generation);
+        tokio::select! {
+            () = end.cancelled() => return,
+            swapped = swapped => match swapped {
+                Ok(status) => generation = status.generation,
+                // The feed is held above, so that it cannot be gone.
+                Err(_) => return,
+            },
+        }
+        if let Some(snapshot) = feed.current() {
+            resolver.retain(&snapshot);
+        }
+    }
+}
+
+/// Waits until the first snapshot was loaded or refused.
+async fn first_attempt(feed: &Feed) {
+    let mut changes = feed.subscribe();
+    let attempted = changes.wait_for(|status| status.generation > 0 || status.refused.is_some());
+    if timeout(FIRST_SNAPSHOT, attempted).await.is_err() {
+        warn!("The snapshot takes long to load, requests are answered 503 until then.");
+    }
+}
+
+fn announce(settings: &proxy::Settings, addresses: &[SocketAddr], admin_address: SocketAddr) {
+    let upstream = settings.upstream.url.as_str();
+    info!(listen = ?addresses, admin_listen = %admin_address, upstream, "Serving.");
+    let authenticated = settings.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
+    if !authenticated && addresses.iter().any(|address| !address.ip().is_loopback()) {
+        warn!("Clients off this machine are not authenticated, as configured: whoever connects uses the credentials.");
+    }
+}

@@ -4,16 +4,25 @@
 //! else to standard error.
 
 mod check;
+mod dev;
 mod exit;
 mod screen;
+mod sidecar;
 mod table;
 
-use std::{env, ffi::OsString, future::Future, path::PathBuf, process::ExitCode};
+use std::{
+    env,
+    ffi::OsString,
+    future::Future,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand, error::ErrorKind};
+use url::Url;
 
 use self::{exit::Exit, screen::Screen};
-use crate::app;
+use crate::{app, config::Config};
 
 /// Injects provider credentials from secret managers in front of an AI gateway.
 #[derive(Debug, Parser)]
@@ -25,6 +34,20 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the sidecar: clients on one side, the gateway on the other
+    Sidecar(OfConfig),
+    /// See it work on this machine: no cloud, no account, no file to write
+    ///
+    /// Makes an example secret, reference, integration and virtual key in a private temporary folder, sends one request
+    /// and prints what arrived. Stays until Ctrl-C. Exits 1 if the request did not arrive.
+    Dev {
+        /// Use a real gateway instead of the built-in echo
+        #[arg(long, value_name = "URL")]
+        upstream: Option<Url>,
+        /// Exit after the one request
+        #[arg(long)]
+        once: bool,
+    },
     /// Print every problem of configuration and snapshot, each with file, key and remedy
     ///
     /// Exits 64 when there is one, and 1 when --resolve could not fetch a reference.
@@ -63,8 +86,18 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         }
     };
     match command {
+        Command::Sidecar(OfConfig { config }) => sidecar::run(&config),
+        Command::Dev { upstream, once } => dev::run(upstream.as_ref(), once),
         Command::Check { config: OfConfig { config }, resolve } => check::run(&config, resolve),
     }
+}
+
+/// The configuration, or every problem of it on `screen`.
+fn load(file: &Path, screen: &mut Screen) -> Result<Config, Exit> {
+    Config::load(file, env::vars_os()).map_err(|invalid| {
+        screen.problems(&invalid.problems);
+        Exit::Usage
+    })
 }
 
 /// Runs `work` on a runtime of its own.

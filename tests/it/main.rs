@@ -9,3 +9,4 @@ mod harness;
 mod layers;
 mod proxy_request;
 mod proxy_server;
+mod sidecar;

@@ -1,0 +1,104 @@
+//! What `sidekey dev` says: what runs, what was asked, what arrived, how to do it again.
+
+use std::{net::SocketAddr, path::Path};
+
+use http::StatusCode;
+use url::Url;
+
+use super::{
+    super::{
+        Screen,
+        screen::{Tone, printable},
+    },
+    BODY, Outcome, PATH, REFERENCE, VIRTUAL_KEY,
+    echo::Arrival,
+    shorten::shorten,
+};
+
+/// What runs where.
+pub struct Cast<'a> {
+    /// Where clients connect.
+    pub sidecar: SocketAddr,
+    /// Health and metrics.
+    pub admin: SocketAddr,
+    /// The gateway.
+    pub gateway: &'a Url,
+    /// Whether the gateway is the built-in echo.
+    pub echo: bool,
+    /// Where secret and snapshot lie.
+    pub folder: &'a Path,
+}
+
+/// Names everything that runs.
+pub fn introduce(screen: &mut Screen, cast: &Cast<'_>) {
+    let gateway = cast.gateway.as_str().trim_end_matches('/');
+    let rows = [
+        ("sidecar", format!("http://{}", cast.sidecar), ""),
+        ("admin", format!("http://{}", cast.admin), "/healthz /readyz /metrics"),
+        ("gateway", gateway.to_owned(), if cast.echo { "built in, answers with what it receives" } else { "" }),
+        ("state", cast.folder.display().to_string(), "private, removed at the end"),
+    ];
+    let width = rows.iter().map(|(_, value, _)| value.chars().count()).max().unwrap_or(0);
+    screen.line("");
+    for (name, value, note) in rows {
+        let line = format!(
+            "  {}  {value:width$}  {}",
+            screen.tint(Tone::Faint, format!("{name:7}")),
+            screen.tint(Tone::Faint, note)
+        );
+        screen.line(line.trim_end());
+    }
+    screen.line("");
+}
+
+/// Tells what the client sent and what came of it.
+pub fn report(screen: &mut Screen, outcome: &Outcome) {
+    screen.line(format_args!("  A client named the virtual key {}:", screen.tint(Tone::Strong, VIRTUAL_KEY)));
+    screen.line(format_args!("\n    POST {PATH}\n    x-portkey-provider: @{VIRTUAL_KEY}\n"));
+    match outcome {
+        Outcome::Arrived(arrival) => {
+            screen.line("  This arrived behind the sidecar:");
+            screen.line(format_args!("\n    {}", printable(&arrival.line)));
+            for (name, value) in arrival.shortened() {
+                let line = format!("{name}: {}", printable(&value));
+                if name == "authorization" {
+                    let note = screen.tint(Tone::Faint, format_args!("the secret behind reference {REFERENCE}"));
+                    screen.line(format_args!("    {}  {note}", screen.tint(Tone::Strong, line)));
+                } else {
+                    screen.line(format_args!("    {line}"));
+                }
+            }
+            let tick = screen.tint(Tone::Good, "✓");
+            screen.line(format_args!("\n  {tick} The credential arrived. The client never had it.\n"));
+        }
+        Outcome::Answered(status) => answered(screen, *status),
+        Outcome::Lost(reason) => {
+            let cross = screen.tint(Tone::Bad, "✗");
+            screen.line(format_args!("  {cross} {}\n", printable(reason)));
+        }
+    }
+}
+
+/// How to do it again.
+pub fn invite(screen: &mut Screen, sidecar: SocketAddr) {
+    screen.line("  Repeat it while sidekey dev runs:\n");
+    screen.line(format_args!("    curl http://{sidecar}{PATH} \\"));
+    screen.line(format_args!("      -H 'content-type: application/json' -H 'x-portkey-provider: @{VIRTUAL_KEY}' \\"));
+    screen.line(format_args!("      -d '{BODY}'\n"));
+}
+
+/// One line about a later request.
+pub fn retell(screen: &mut Screen, arrival: &Arrival) {
+    let credential =
+        arrival.header("authorization").map_or("no credential".to_owned(), |value| shorten("authorization", value));
+    let line = format!("  {}  {}", printable(&arrival.line), printable(&credential));
+    screen.line(screen.tint(Tone::Faint, line));
+}
+
+fn answered(screen: &mut Screen, status: StatusCode) {
+    let tick = screen.tint(Tone::Good, "✓");
+    screen.line(format_args!("  {tick} The gateway received it with the credential, and answered {status}.\n"));
+    if !status.is_success() {
+        screen.line("    The credential is an invented one, so that a provider refuses it.\n");
+    }
+}
