@@ -40,7 +40,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt as _;
 use http::{Request, Response, StatusCode, header::ACCEPT_ENCODING, request::Parts};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use time::OffsetDateTime;
 
 use self::{
@@ -52,7 +52,10 @@ use self::{
     websocket::{Handshake, Sessions},
 };
 use crate::{
-    dialect::portkey::{Portkey, Route},
+    dialect::{
+        PlanError,
+        portkey::{Portkey, Route},
+    },
     feed::Feed,
     metric::Metrics,
     model::{Caller, Snapshot},
@@ -136,6 +139,10 @@ impl Proxy {
         let handshake = Handshake::take(&mut request);
         let (mut head, body) = request.into_parts();
         self.check_head(&head)?;
+        if handshake.is_some() && !body.is_end_stream() {
+            // The gateway would take it for the first frames.
+            return Err(PlanError::InvalidBody { reason: "a WebSocket handshake has none".to_owned() }.into());
+        }
         hop::strip_request(&mut head.headers);
 
         let snapshot = self.feed.current().ok_or(Refusal::NoSnapshot)?;
@@ -213,7 +220,7 @@ impl Proxy {
 
     /// To the control plane: it has its own clients, keys and errors, and nothing of ours is injected.
     async fn forward_admin(&self, head: Parts, body: Incoming) -> Result<Response<ResponseBody>, Refusal> {
-        let control_plane = self.control_plane.as_ref().ok_or(crate::dialect::PlanError::NotFound)?;
+        let control_plane = self.control_plane.as_ref().ok_or(PlanError::NotFound)?;
         let mut response = control_plane.send(head, RequestBody::stream(body)).await?;
         hop::strip_response(response.headers_mut());
         Ok(response.map(|body| ResponseBody::stream(body, None)))

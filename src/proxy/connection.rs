@@ -226,3 +226,6 @@ impl Watchdog {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -127,6 +127,9 @@ impl Refusal {
                     row(431, "head_too_large", "the request head is too large for the gateway once credentials are set")
                 }
                 SendError::Unreachable(_) => row(502, "upstream_unreachable", "the gateway cannot be reached"),
+                SendError::UnaskedUpgrade => {
+                    row(502, "upstream_unreachable", "the gateway answered with something else")
+                }
                 SendError::Timeout(_) => row(504, "upstream_timeout", "the gateway did not answer in time"),
                 SendError::ClientBody(_) => broken_body(),
             },
@@ -267,6 +270,7 @@ mod tests {
             case(ApplyError::Malformed { index: 0 }.into(), 502, "secret_malformed"),
             case(ApplyError::StoredMalformed { slug: "x".into() }.into(), 502, "secret_malformed"),
             case(SendError::HeadTooLarge { bytes: 2, limit: 1 }.into(), 431, "head_too_large"),
+            case(SendError::UnaskedUpgrade.into(), 502, "upstream_unreachable"),
             case(SendError::Timeout(Duration::from_secs(1)).into(), 504, "upstream_timeout"),
             case(Refusal::HeadTooLarge { bytes: 2, limit: 1 }, 431, "head_too_large"),
             case(Refusal::RequestTimeout(Duration::from_secs(1)), 408, "request_timeout"),

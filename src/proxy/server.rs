@@ -19,6 +19,7 @@ use hyper::{
     service::{HttpService, service_fn},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustix::net::sockopt;
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
@@ -47,6 +48,8 @@ use super::{
 const SHED_CONNECTIONS: usize = 64;
 /// Connections the kernel keeps for us while we are busy.
 const BACKLOG: u32 = 1024;
+/// From when on a silent client is asked whether it is still there; it has twice that long to answer.
+const TCP_KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// Pause after an error of accepting: usually there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Streams one HTTP/2 connection may have open.
@@ -321,12 +324,15 @@ async fn refresh(shared: Arc<Shared>) {
 fn listen(address: SocketAddr, all: &[SocketAddr]) -> io::Result<TcpListener> {
     let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
     socket.set_reuseaddr(true)?;
-    // Accepted connections inherit it: a silent WebSocket whose client vanished must end some day.
+    // Accepted connections inherit it: a silent WebSocket whose client vanished must end.
     socket.set_keepalive(true)?;
+    sockopt::set_tcp_keepidle(&socket, TCP_KEEP_ALIVE)?;
+    sockopt::set_tcp_keepintvl(&socket, TCP_KEEP_ALIVE / 3)?;
+    sockopt::set_tcp_keepcnt(&socket, 3)?;
     // `[::]` takes IPv4 too, unless that has an address of its own.
     let both = all.contains(&SocketAddr::new(IpAddr::from([0, 0, 0, 0]), address.port()));
     if address.ip() == IpAddr::from([0_u16; 8]) && both {
-        rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+        sockopt::set_ipv6_v6only(&socket, true)?;
     }
     socket.bind(address)?;
     socket.listen(BACKLOG)

@@ -8,8 +8,8 @@ mod connect;
 use std::{error::Error as _, pin::pin, sync::Arc, time::Duration};
 
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, Uri, Version,
-    header::HOST,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    header::{HOST, UPGRADE},
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
 };
@@ -64,6 +64,9 @@ pub enum SendError {
     /// No reply in time.
     #[error("the gateway did not answer within {} s", .0.as_secs())]
     Timeout(Duration),
+    /// It switched protocols, and nobody had asked for that.
+    #[error("the gateway switched protocols unasked")]
+    UnaskedUpgrade,
     /// The client's body ended in an error, so that no complete request could be sent.
     #[error("the body of the request broke off")]
     ClientBody(#[source] hyper_util::client::legacy::Error),
@@ -137,11 +140,15 @@ impl Upstream {
         self.aim(&mut head)?;
         // A body that flows, however slowly, is no reason to give up: the wait starts anew whenever a piece was taken.
         let progress = body.progress();
+        let upgrade = head.headers.contains_key(UPGRADE);
         let spare = (body.is_empty() && repeatable(&head.method)).then(|| copy(&head));
         let mut pending = pin!(self.attempt(head, body, spare));
         loop {
             let before = progress.as_ref().map(|progress| progress.pieces());
             match tokio::time::timeout(self.response_head_timeout, &mut pending).await {
+                Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS && !upgrade => {
+                    return Err(SendError::UnaskedUpgrade);
+                }
                 Ok(sent) => return sent,
                 Err(_) if progress.as_ref().map(|progress| progress.pieces()) != before => {}
                 Err(_) => return Err(SendError::Timeout(self.response_head_timeout)),

@@ -4,7 +4,7 @@
 //! either side, at `limits.session_max_secs`, or when the drain is over. HTTP/1.1 upgrades (RFC 6455) and extended CONNECT over
 //! HTTP/2 (RFC 8441) come in; the gateway always sees an upgrade.
 
-use std::time::Duration;
+use std::{io, pin::pin, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{
@@ -12,17 +12,26 @@ use http::{
     header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE},
     request::Parts,
 };
-use hyper::{body::Incoming, ext::Protocol, upgrade::OnUpgrade};
+use hyper::{
+    body::Incoming,
+    ext::Protocol,
+    upgrade::{OnUpgrade, Upgraded},
+};
 use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional_with_sizes;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, split},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 use uuid::Uuid;
 
 use super::{activity::InFlight, body::ResponseBody, hop};
 
-/// One direction's buffer: a few audio frames.
-const BUFFER_BYTES: usize = 16 * 1024;
+/// When one side has closed its direction, how long the other may take to say its last.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A client that asked for a WebSocket.
 #[derive(Debug)]
@@ -117,10 +126,7 @@ impl Sessions {
             let _running = in_flight;
             let tunnel = async {
                 let (client, gateway) = tokio::try_join!(client, gateway)?;
-                let (mut client, mut gateway) = (TokioIo::new(client), TokioIo::new(gateway));
-                let copied =
-                    copy_bidirectional_with_sizes(&mut client, &mut gateway, BUFFER_BYTES, BUFFER_BYTES).await?;
-                Ok::<_, Box<dyn std::error::Error + Send + Sync>>(copied)
+                Ok::<_, BoxError>(connect(TokioIo::new(client), TokioIo::new(gateway)).await?)
             };
             let limit = async {
                 match max {
@@ -130,7 +136,7 @@ impl Sessions {
             };
             tokio::select! {
                 ended = tunnel => match ended {
-                    Ok((sent, received)) => debug!(%request_id, sent, received, "A WebSocket session ended."),
+                    Ok(()) => debug!(%request_id, "A WebSocket session ended."),
                     Err(error) => debug!(%request_id, %error, "A WebSocket session broke off."),
                 },
                 () = limit => debug!(%request_id, "A WebSocket session reached its longest time and was cut."),
@@ -138,6 +144,30 @@ impl Sessions {
             }
         });
     }
+}
+
+/// Passes bytes both ways until one side has closed and the other has followed, or has had its time to.
+async fn connect(client: TokioIo<Upgraded>, gateway: TokioIo<Upgraded>) -> io::Result<()> {
+    let (client_read, client_write) = split(client);
+    let (gateway_read, gateway_write) = split(gateway);
+    let mut up = pin!(pass(client_read, gateway_write));
+    let mut down = pin!(pass(gateway_read, client_write));
+    let last = tokio::select! {
+        closed = up.as_mut() => {
+            closed?;
+            timeout(FAREWELL, down).await
+        }
+        closed = down.as_mut() => {
+            closed?;
+            timeout(FAREWELL, up).await
+        }
+    };
+    last.unwrap_or(Ok(()))
+}
+
+async fn pass(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+    tokio::io::copy(&mut from, &mut to).await?;
+    to.shutdown().await
 }
 
 /// HTTP/2 has no key; the gateway's HTTP/1.1 needs one, and nobody compares the answer.

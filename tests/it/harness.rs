@@ -29,12 +29,13 @@ use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use sidekey::{
+    admin::{self, Admin, Vitals},
     dialect::portkey::{self, Portkey},
     feed::Feed,
     manager::{FailureClass, FetchError, Managers, SecretManager},
     metric::Metrics,
     model::{LinkRules, Reference, Snapshot, link},
-    proxy::{Proxy, Server, Settings, Shutdown},
+    proxy::{Heartbeat, Proxy, Server, Settings, Shutdown},
     resolve::{self, Resolver},
     telemetry::{self, Capture, Level},
 };
@@ -47,6 +48,9 @@ use tracing::subscriber::DefaultGuard;
 
 /// Longest wait for anything. Only a failing test waits this long.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often the gateway is probed, once [`World::admin`] has been called.
+const PROBE_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What a [`World`] is made of. Write the fields that matter, and `..Setup::default()`.
 pub struct Setup {
@@ -76,6 +80,10 @@ pub struct World {
     pub gateway: Gateway,
     /// The log so far, JSON lines, from `trace` on.
     pub logs: Capture,
+    /// The proxy itself.
+    pub proxy: Arc<Proxy>,
+    /// Beats while it accepts.
+    pub heartbeat: Arc<Heartbeat>,
     /// All metrics.
     pub metrics: Arc<Metrics>,
     /// The current snapshot.
@@ -204,8 +212,37 @@ impl World {
         let server = Server::bind(&settings).unwrap();
         let addresses = server.addresses();
         let shutdown = Shutdown::new();
-        let served = tokio::spawn(server.run(Arc::new(proxy), shutdown.clone()));
-        Self { address: addresses[0], addresses, gateway, logs, metrics, feed, shutdown, served, _log: log }
+        let (proxy, heartbeat) = (Arc::new(proxy), server.heartbeat());
+        let served = tokio::spawn(server.run(proxy.clone(), shutdown.clone()));
+        Self {
+            address: addresses[0],
+            addresses,
+            gateway,
+            logs,
+            proxy,
+            heartbeat,
+            metrics,
+            feed,
+            shutdown,
+            served,
+            _log: log,
+        }
+    }
+
+    /// Starts the admin listener, which begins to probe the gateway.
+    pub async fn admin(&self) -> SocketAddr {
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let admin = Admin::bind(&admin::Settings { listen, probe_interval: PROBE_INTERVAL }).await.unwrap();
+        let address = admin.address().unwrap();
+        let vitals = Vitals {
+            proxy: self.proxy.clone(),
+            feed: self.feed.clone(),
+            metrics: self.metrics.clone(),
+            shutdown: self.shutdown.clone(),
+            heartbeats: vec![("acceptor", self.heartbeat.clone())],
+        };
+        tokio::spawn(admin.run(vitals, std::future::pending()));
+        address
     }
 
     /// A `GET`.
@@ -220,10 +257,7 @@ impl World {
 
     /// Any request.
     pub fn call(&self, method: Method, target: &str) -> Call {
-        let mut request = Request::new(Full::default());
-        *request.method_mut() = method;
-        *request.uri_mut() = target.parse().unwrap();
-        Call { address: self.address, request }
+        Call::to(self.address, method, target)
     }
 
     /// A connection to the sidecar.
@@ -398,6 +432,14 @@ impl Reply {
 // === impl Call ===
 
 impl Call {
+    /// A request to any address.
+    pub fn to(address: SocketAddr, method: Method, target: &str) -> Self {
+        let mut request = Request::new(Full::default());
+        *request.method_mut() = method;
+        *request.uri_mut() = target.parse().unwrap();
+        Self { address, request }
+    }
+
     /// One more header.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod admin;
 mod cli;
 mod config;
 mod examples;
@@ -9,4 +10,5 @@ mod harness;
 mod layers;
 mod proxy_request;
 mod proxy_server;
+mod proxy_websocket;
 mod sidecar;
