@@ -1,6 +1,6 @@
 //! The current snapshot: one atomic pointer, filled from a source, keeping the last good one.
 //!
-//! A source ([`file`]) loads and links away from the runtime's workers and calls [`Feed::swap`] or [`Feed::refuse`]; nothing
+//! A source ([`mod@file`]) loads and links away from the runtime's workers and calls [`Feed::swap`] or [`Feed::refuse`]; nothing
 //! that fails ever replaces what is there. Readers take one pointer and hold it for the length of a request.
 
 pub mod file;

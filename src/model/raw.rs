@@ -197,6 +197,17 @@ impl<'a> Document<'a> {
 
 // === impl Given ===
 
+impl Given<String> {
+    /// Whether nothing is given, or an empty text, which counts as nothing.
+    pub(super) fn is_blank(&self) -> bool {
+        match self {
+            Self::Absent => true,
+            Self::Value(text) => text.is_empty(),
+            Self::Unusable => false,
+        }
+    }
+}
+
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Given<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = <&'de RawValue>::deserialize(deserializer)?;

@@ -46,10 +46,8 @@ pub(super) fn link_integrations(
         if !snapshot.integrations.is_free(workspace_id.as_deref(), &slug) {
             report.refuse("slug", "is the slug of an earlier integration of the same scope, too");
         }
-        let provider = report.text("ai_provider_id", first([row.ai_provider_id, row.provider])).unwrap_or_default();
-        if provider.is_empty() {
-            report.fault("ai_provider_id", "is missing");
-        }
+        let provider = first([row.ai_provider_id, row.provider]);
+        let provider = report.required_text("ai_provider_id", provider).unwrap_or_default();
         let lifespan = report.lifespan(row.status, row.expires_at);
         let shared_with = context.workspaces.sharing(row.allow_all_workspaces, row.allowed_workspaces, &mut report);
         let subject = Subject { kind: EntityKind::Integration, provider: &provider };
@@ -97,9 +95,10 @@ pub(super) fn link_virtual_keys(
         if !snapshot.virtual_keys.is_free(workspace_id.as_deref(), &slug) {
             report.refuse("slug", "is the slug of an earlier virtual key of the same scope, too");
         }
+        let stands_alone = row.integration_id.is_blank();
         let parent = parent(row.integration_id, workspace_id.as_deref(), parents, snapshot, &mut report);
         let provider = first([row.provider, row.ai_provider_name, row.ai_provider_id]);
-        let provider = provider_of(provider, parent, &mut report);
+        let provider = provider_of(provider, parent, stands_alone, &mut report);
         let subject = Subject { kind: EntityKind::VirtualKey, provider: &provider };
         let written = Written { key: row.key, members: row.model_config, mappings: row.secret_mappings };
         let own = fields::read(&subject, written, references, &mut report);
@@ -173,9 +172,11 @@ fn parent<'a>(
 
 /// The provider of a virtual key: its own, or that of its integration. Two different ones would send a credential to a
 /// stranger.
-fn provider_of(given: Given<String>, parent: Option<&Parent>, report: &mut Report<'_>) -> String {
-    let own = report.text("provider", given);
-    match (own, parent) {
+fn provider_of(given: Given<String>, parent: Option<&Parent>, stands_alone: bool, report: &mut Report<'_>) -> String {
+    if stands_alone {
+        return report.required_text("provider", given).unwrap_or_default();
+    }
+    match (report.text("provider", given), parent) {
         (Some(own), Some(parent)) if *own != *parent.entity.provider && parent.entity.fault.is_none() => {
             let theirs = &parent.entity.provider;
             report.fault("provider", format_args!("differs from {} of the integration; remove it", Quoted(theirs)));
@@ -183,11 +184,7 @@ fn provider_of(given: Given<String>, parent: Option<&Parent>, report: &mut Repor
         }
         (Some(own), _) => own,
         (None, Some(parent)) => parent.entity.provider.to_string(),
-        (None, None) => {
-            if report.is_clean() {
-                report.fault("provider", "is missing; give it, or an integration_id to inherit from");
-            }
-            String::new()
-        }
+        // The integration is not known, which is said already.
+        (None, None) => String::new(),
     }
 }

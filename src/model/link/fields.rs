@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::{
     findings::{Quoted, Report},
     literal,
-    reference::{Found, References, secret_key},
+    reference::{References, secret_key},
 };
 use crate::model::{
     Deployment, EntityField, EntityKind, FieldRole, FieldSpec, FieldValue, Lifespan, Mapping, TargetField, ValueFormat,
@@ -101,37 +101,16 @@ fn mappings(
             report.fault(at(""), "must be an object that names each of its fields once");
             continue;
         };
-        let spec = match report.text(at(".target_field"), row.target_field) {
-            Some(field) => target(subject, &field).map_err(|message| report.fault(at(".target_field"), message)).ok(),
-            None => {
-                report.fault(at(".target_field"), "is missing");
-                None
-            }
-        };
-        if let Some(spec) = spec
-            && linked.iter().any(|earlier| earlier.target.spec == spec)
-        {
-            report.fault(at(".target_field"), format_args!("maps {} a second time", spec.name));
+        let spec = report.required_text(at(".target_field"), row.target_field).and_then(|field| {
+            target(subject, &field).map_err(|message| report.fault(at(".target_field"), message)).ok()
+        });
+        let is_repeated = spec.is_some_and(|spec| linked.iter().any(|earlier| earlier.target.spec == spec));
+        if is_repeated {
+            report.fault(at(".target_field"), "is mapped already");
         }
-        let reference = match report.text(at(".secret_reference_id"), row.secret_reference_id) {
-            Some(name) => match references.find(&name) {
-                Some(Found::Usable(reference)) => Some(Arc::clone(reference)),
-                Some(Found::SetAside) => {
-                    let message = format!("names the secret reference {}, which has a fault of its own", Quoted(&name));
-                    report.fault(at(".secret_reference_id"), message);
-                    None
-                }
-                None => {
-                    let message = format!("{} is no secret reference of this snapshot", Quoted(&name));
-                    report.fault(at(".secret_reference_id"), message);
-                    None
-                }
-            },
-            None => {
-                report.fault(at(".secret_reference_id"), "is missing");
-                None
-            }
-        };
+        let reference = report.required_text(at(".secret_reference_id"), row.secret_reference_id).and_then(|name| {
+            references.usable(&name).map_err(|message| report.fault(at(".secret_reference_id"), message)).ok()
+        });
         let own_key = secret_key(|| at(".secret_key"), row.secret_key, report);
         let format = match report.text(at(".value_format"), row.value_format).as_deref() {
             None | Some("string") => ValueFormat::String,
@@ -141,7 +120,9 @@ fn mappings(
                 ValueFormat::String
             }
         };
-        if let Some((spec, reference)) = spec.zip(reference) {
+        if let Some((spec, reference)) = spec.zip(reference)
+            && !is_repeated
+        {
             let secret_key = own_key.or_else(|| reference.secret_key.clone());
             linked.push(Mapping { target: TargetField { spec }, reference, secret_key, format });
         }

@@ -183,6 +183,21 @@ impl Report<'_> {
         self.value(key, given, "text").filter(|text| !text.is_empty())
     }
 
+    /// A text of the object that must be there.
+    pub(super) fn required_text(&mut self, key: impl fmt::Display, given: Given<String>) -> Option<String> {
+        match given {
+            Given::Value(text) if !text.is_empty() => Some(text),
+            Given::Value(_) | Given::Absent => {
+                self.fault(key, "is missing");
+                None
+            }
+            Given::Unusable => {
+                self.fault(key, "must be text");
+                None
+            }
+        }
+    }
+
     /// The slug, and the id as far as it is written. From here on places show the slug. `None`: the object has neither and
     /// cannot be named.
     pub(super) fn named(&mut self, id: Given<String>, slug: Given<String>) -> Option<Named> {

@@ -29,13 +29,13 @@ const LATER: [&str; 4] = ["onepassword", "doppler", "infisical", "sealed"];
 /// Linked references by id and slug.
 #[derive(Default)]
 pub(super) struct References {
-    usable: Vec<Arc<Reference>>,
+    all_usable: Vec<Arc<Reference>>,
     by_name: HashMap<Arc<str>, Found>,
 }
 
 /// What a name stands for.
 #[derive(Clone)]
-pub(super) enum Found {
+enum Found {
     /// A usable reference.
     Usable(Arc<Reference>),
     /// One with a fault of its own.
@@ -63,7 +63,7 @@ impl References {
             let found = match link_one(row, naming, context, &mut report) {
                 Some(reference) => {
                     let reference = Arc::new(reference);
-                    references.usable.push(Arc::clone(&reference));
+                    references.all_usable.push(Arc::clone(&reference));
                     Found::Usable(reference)
                 }
                 None => Found::SetAside,
@@ -77,12 +77,21 @@ impl References {
     }
 
     /// The reference with this id or slug.
-    pub(super) fn find(&self, id_or_slug: &str) -> Option<&Found> {
-        self.by_name.get(id_or_slug)
+    ///
+    /// # Errors
+    /// Why there is none to use.
+    pub(super) fn usable(&self, id_or_slug: &str) -> Result<Arc<Reference>, String> {
+        match self.by_name.get(id_or_slug) {
+            Some(Found::Usable(reference)) => Ok(Arc::clone(reference)),
+            Some(Found::SetAside) => {
+                Err(format!("names the secret reference {}, which has a fault of its own", Quoted(id_or_slug)))
+            }
+            None => Err(format!("{} is no secret reference of this snapshot", Quoted(id_or_slug))),
+        }
     }
 
     pub(super) fn into_usable(self) -> Vec<Arc<Reference>> {
-        self.usable
+        self.all_usable
     }
 }
 
@@ -100,10 +109,7 @@ fn link_one(
         Some(AuthConfig::Vault(vault)) => vault.kv_version,
         Some(AuthConfig::File) | None => None,
     };
-    let path = report.text("secret_path", row.secret_path);
-    if path.is_none() {
-        report.fault("secret_path", "is missing");
-    }
+    let path = report.required_text("secret_path", row.secret_path);
     let location = manager_type.zip(path).and_then(|(manager, path)| {
         SecretLocation::parse(manager, &path, kv_version).map_err(|error| report.fault("secret_path", error)).ok()
     });
@@ -138,10 +144,7 @@ fn link_one(
 }
 
 fn manager_type(given: Given<String>, report: &mut Report<'_>) -> Option<ManagerType> {
-    let Some(name) = report.text("manager_type", given) else {
-        report.fault("manager_type", "is missing");
-        return None;
-    };
+    let name = report.required_text("manager_type", given)?;
     let known = ManagerType::from_name(&name);
     match known {
         Some(ManagerType::HashicorpVault | ManagerType::File) => {}

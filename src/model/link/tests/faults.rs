@@ -116,6 +116,7 @@ fn one_bad_row_takes_only_what_depends_on_it() {
         (integration("secret_mappings/0/secret_key"), json!({}),       i("secret_mappings[0].secret_key"),  all),
         (first("integration_id"),   json!("int-none"),                 v1("integration_id"),                "vk-one"),
         (first("integration_id"),   json!(7),                          v1("integration_id"),                "vk-one"),
+        (first("integration_id"),   json!(""),                         v1("provider"),                      "vk-one"),
         (first("provider"),         json!("anthropic"),                v1("provider"),                      "vk-one"),
         (first("model_config"),     json!("x"),                        v1("model_config"),                  "vk-one"),
         (first("expires_at"),       json!("2026-13-01T00:00:00Z"),     v1("expires_at"),                    "vk-one"),
