@@ -1,0 +1,242 @@
+//! Every input that steers, against entities that store something else, the same, or nothing.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::dialect::{
+    PlanError,
+    portkey::{
+        BodyPeek,
+        sample::{self, Sample, chat, head, plan},
+        steering::{Kind, STEERING},
+    },
+};
+
+fn refused(sample: &Sample, head: &http::request::Parts) -> Option<String> {
+    match plan(&sample.link(), head, &BodyPeek::default()) {
+        Ok(_) => None,
+        Err(PlanError::DestinationNotAllowed { input }) => Some(input),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+/// Entities of every provider that stores a destination, and what it stores.
+fn stored() -> (Sample, Vec<(&'static str, &'static str, &'static str)>) {
+    let sample = Sample::new()
+        .integration("host", "openai", Some("sk"), r#"{"custom_host":"https://ours.example/v1"}"#)
+        .integration(
+            "azure",
+            "azure-openai",
+            Some("sk"),
+            r#"{"azure_resource_name":"ours","azure_deployment_name":"d","azure_auth_mode":"default","azure_entra_scope":"s"}"#,
+        )
+        .integration("foundry", "azure-ai", Some("sk"), r#"{"azure_foundry_url":"https://ours.example","azure_endpoint_name":"e"}"#)
+        .integration("hf", "huggingface", Some("sk"), r#"{"huggingface_base_url":"https://ours.example"}"#)
+        .integration(
+            "bedrock",
+            "bedrock",
+            None,
+            r#"{"aws_region":"eu-west-1","aws_s3_bucket":"ours","aws_auth_type":"assumedRole","aws_role_arn":"arn:aws:iam::1:role/r"}"#,
+        )
+        .integration("vertex", "vertex-ai", Some("sk"), r#"{"vertex_region":"us-central1","vertex_storage_bucket_name":"ours"}"#)
+        .integration("workers", "workers-ai", Some("sk"), r#"{"workers_ai_account_id":"ours"}"#)
+        .integration("cortex", "cortex", Some("sk"), r#"{"snowflake_account":"ours"}"#)
+        .integration("fireworks", "fireworks-ai", Some("sk"), r#"{"fireworks_account_id":"ours"}"#)
+        .integration(
+            "oracle",
+            "oracle",
+            None,
+            r#"{"oracle_region":"us-ashburn-1","oracle_tenancy":"t","oracle_user":"u","oracle_fingerprint":"f","oracle_private_key":"k"}"#,
+        );
+    let rows = vec![
+        ("host", "custom_host", "https://ours.example/v1"),
+        ("azure", "resource_name", "ours"),
+        ("azure", "azure_auth_mode", "default"),
+        ("azure", "azure_entra_scope", "s"),
+        ("foundry", "azure_foundry_url", "https://ours.example"),
+        ("foundry", "azure_endpoint_name", "e"),
+        ("hf", "huggingface_base_url", "https://ours.example"),
+        ("bedrock", "aws_region", "eu-west-1"),
+        ("bedrock", "aws_s3_bucket", "ours"),
+        ("bedrock", "aws_auth_type", "assumedRole"),
+        ("bedrock", "aws_role_arn", "arn:aws:iam::1:role/r"),
+        ("vertex", "vertex_region", "us-central1"),
+        ("vertex", "vertex_storage_bucket_name", "ours"),
+        ("workers", "workers_ai_account_id", "ours"),
+        ("cortex", "snowflake_account", "ours"),
+        ("fireworks", "fireworks_account_id", "ours"),
+        ("oracle", "oracle_region", "us-ashburn-1"),
+    ];
+    (sample, rows)
+}
+
+#[test]
+fn a_header_may_repeat_what_is_stored_and_nothing_else() {
+    let (sample, rows) = stored();
+    for (slug, field, value) in rows {
+        let header =
+            STEERING.iter().find(|steering| steering.field == field).and_then(|steering| steering.header).unwrap();
+        let name = format!("@{slug}");
+        let config = json!({ "provider": name }).to_string();
+        for naming in [("x-portkey-provider", name.as_str()), ("x-portkey-config", config.as_str())] {
+            assert_eq!(refused(&sample, &chat(&[naming, (header, value)])), None, "{slug} {header}");
+            for other in ["evil", "https://evil.example", "127.0.0.1/#", "eu-west-2"] {
+                assert_eq!(
+                    refused(&sample, &chat(&[naming, (header, other)])),
+                    Some(header.to_owned()),
+                    "{slug} {other}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_config_may_repeat_what_is_stored_and_nothing_else_in_any_spelling() {
+    let (sample, rows) = stored();
+    for (slug, field, value) in rows {
+        let camel = crate::dialect::portkey::config_tree::key::camel(field).into_owned();
+        let odd = field.replacen('_', "_#", 1).replace("_#a", "_A").replace("_#", "_").replace("_h", "_H");
+        for key in [field, &camel, &odd] {
+            let leaf = |value: &str| json!({ "provider": format!("@{slug}"), key: value });
+            let nested = |value: &str| json!({ "strategy": {"mode": "single"}, "targets": [leaf(value)] });
+            for (config, expected) in [
+                (leaf(value), None),
+                (nested(value), None),
+                (leaf(""), None),
+                (leaf("evil"), Some(field)),
+                (nested("https://evil.example"), Some(field)),
+                (leaf("127.0.0.1/#"), Some(field)),
+            ] {
+                let found = refused(&sample, &chat(&[("x-portkey-config", &config.to_string())]));
+                assert_eq!(found, expected.map(|field| format!("{field} in x-portkey-config")), "{config}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_absent_field_admits_none_but_a_plain_region() {
+    let sample = sample::providers();
+    for steering in &STEERING {
+        let Some(header) = steering.header else { continue };
+        let plain = refused(&sample, &chat(&[("x-portkey-provider", "@openai-prod"), (header, "plain-1")]));
+        assert_eq!(plain.is_none(), steering.kind == Kind::Region, "{header}");
+        let odd = refused(&sample, &chat(&[("x-portkey-provider", "@openai-prod"), (header, "127.0.0.1/#")]));
+        assert_eq!(odd.as_deref(), Some(header));
+        for config in [
+            json!({"provider": "@openai-prod", steering.field: "127.0.0.1/#"}),
+            json!({"strategy": {"mode": "single"}, steering.field: "127.0.0.1/#", "targets": [{"provider": "@openai-prod"}]}),
+            json!({"strategy": {"mode": "fallback"}, "targets": [{"provider": "@openai-prod"},
+                {"provider": "openai", "api_key": "sk-own", "weight": 0, steering.field: "evil.example/#"}]}),
+        ] {
+            let found = refused(&sample, &chat(&[("x-portkey-config", &config.to_string())]));
+            let leaf_of_the_clients = config["targets"][1].is_object();
+            assert_eq!(found.is_some(), !(leaf_of_the_clients && steering.kind == Kind::Method), "{config}");
+        }
+    }
+    for value in [json!(5), json!(null), json!({}), json!(["x"])] {
+        let config = json!({"provider": "@openai-prod", "custom_host": value}).to_string();
+        assert!(refused(&sample, &chat(&[("x-portkey-config", &config)])).is_some(), "{config}");
+    }
+}
+
+#[test]
+fn a_router_may_repeat_what_every_leaf_stores() {
+    let (sample, _) = stored();
+    let sample = sample.integration("twin", "openai", Some("sk"), r#"{"custom_host":"https://ours.example/v1"}"#);
+    let tree = |host: &str, second: Value| {
+        let config =
+            json!({"strategy": {"mode": "fallback"}, "custom_host": host, "targets": [{"provider": "@host"}, second]});
+        refused(&sample, &chat(&[("x-portkey-config", &config.to_string())]))
+    };
+    assert_eq!(tree("https://ours.example/v1", json!({"provider": "@twin"})), None);
+    assert!(tree("https://other.example/v1", json!({"provider": "@twin"})).is_some());
+    assert!(tree("https://ours.example/v1", json!({"provider": "@workers"})).is_some());
+    assert!(tree("https://ours.example/v1", json!({"provider": "openai", "api_key": "sk-own"})).is_some());
+}
+
+#[test]
+fn file_ids_stay_in_the_stored_bucket() {
+    let (sample, _) = stored();
+    let sample = sample.reference("aws").integration(
+        "no-bucket",
+        "bedrock",
+        None,
+        r#"{"aws_region":"eu-west-1","aws_access_key_id":"ref:aws","aws_secret_access_key":"ref:aws"}"#,
+    );
+    for (slug, uri, expected) in [
+        ("bedrock", "/v1/files/ours%2Fkey.jsonl", None),
+        ("bedrock", "/v1/files/ours%2Fkey.jsonl/content", None),
+        ("bedrock", "/v1/files/evil.example?x=/", Some("path")),
+        ("bedrock", "/v1/files/theirs%2Fkey", Some("path")),
+        ("no-bucket", "/v1/files/any%2Fkey", Some("path")),
+        ("vertex", "/v1/files/ours%2Fkey", None),
+        ("vertex", "/v1/files/theirs%2Fkey", Some("path")),
+        ("host", "/v1/files/file-1", None),
+    ] {
+        let name = format!("@{slug}");
+        let config = json!({"strategy": {"mode": "fallback"}, "targets": [{"provider": "@host"}, {"provider": name}]})
+            .to_string();
+        for naming in [("x-portkey-provider", name.as_str()), ("x-portkey-config", config.as_str())] {
+            assert_eq!(refused(&sample, &head(Method::GET, uri, &[naming])).as_deref(), expected, "{slug} {uri}");
+        }
+    }
+}
+
+#[test]
+fn references_bind_providers_and_hosts() {
+    let bedrock = r#"{"aws_region":"eu-west-1","aws_access_key_id":"ref:r","aws_secret_access_key":"ref:r"}"#;
+    for (provider, configurations, providers, hosts, expected) in [
+        ("openai", "{}", &[][..], &[][..], None),
+        ("openai", "{}", &["openai", "groq"], &["api.openai.com"], None),
+        ("openai", "{}", &["groq"], &[], Some("allowed_providers")),
+        ("openai", "{}", &[], &[".openai.com"], None),
+        ("openai", "{}", &[], &["api.groq.com"], Some("allowed_hosts")),
+        (
+            "openai",
+            r#"{"custom_host":"https://api.openai.com.evil.example/v1"}"#,
+            &[],
+            &["api.openai.com"],
+            Some("allowed_hosts"),
+        ),
+        ("openai", r#"{"custom_host":"https://llm.corp.example/v1"}"#, &[], &[".corp.example"], None),
+        ("openai", r#"{"custom_host":"no url"}"#, &[], &["x.example"], Some("allowed_hosts")),
+        ("ollama", r#"{"custom_host":"http://10.0.0.7:11434"}"#, &[], &["10.0.0.7"], None),
+        ("milvus", "{}", &[], &["x.example"], Some("allowed_hosts")),
+        ("unknown-provider", "{}", &[], &["x.example"], Some("allowed_hosts")),
+        ("bedrock", bedrock, &[], &[".amazonaws.com"], None),
+        ("bedrock", bedrock, &[], &["bedrock-runtime.eu-west-1.amazonaws.com"], Some("allowed_hosts")),
+        ("workers-ai", r#"{"workers_ai_account_id":"a"}"#, &[], &["api.cloudflare.com"], None),
+        ("huggingface", "{}", &[], &["api-inference.huggingface.co"], None),
+        (
+            "huggingface",
+            r#"{"huggingface_base_url":"https://x.endpoints.huggingface.cloud"}"#,
+            &[],
+            &[".huggingface.cloud"],
+            None,
+        ),
+        ("vertex-ai", r#"{"vertex_region":"global"}"#, &[], &["aiplatform.googleapis.com"], None),
+        (
+            "azure-openai",
+            r#"{"azure_resource_name":"r","azure_deployment_name":"d"}"#,
+            &[],
+            &["r.openai.azure.com"],
+            None,
+        ),
+    ] {
+        let key = (provider != "bedrock").then_some("ref:r");
+        let sample = Sample::new().reference_for("r", providers, hosts).integration("e", provider, key, configurations);
+        let found = refused(&sample, &chat(&[("x-portkey-provider", "@e")]));
+        assert_eq!(found.as_deref(), expected, "{provider} {configurations} {providers:?} {hosts:?}");
+    }
+    // Realtime ignores a custom host.
+    let sample = Sample::new().reference_for("r", &[], &[".corp.example"]).integration(
+        "e",
+        "openai",
+        Some("ref:r"),
+        r#"{"custom_host":"https://llm.corp.example/v1"}"#,
+    );
+    let realtime = head(Method::GET, "/v1/realtime", &[("x-portkey-provider", "@e")]);
+    assert_eq!(refused(&sample, &realtime).as_deref(), Some("allowed_hosts"));
+}
