@@ -1,6 +1,7 @@
 mod faults;
 mod inheritance;
 mod lookup;
+mod targets;
 
 use serde_json::{Value, json};
 
