@@ -8,6 +8,8 @@ mod config;
 mod examples;
 mod harness;
 mod layers;
+mod proxy_body;
+mod proxy_redact;
 mod proxy_request;
 mod proxy_server;
 mod proxy_websocket;
