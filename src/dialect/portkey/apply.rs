@@ -82,12 +82,22 @@ pub(super) fn apply(plan: &Plan, resolved: &[Arc<Credential>], head: &mut Parts)
 
 /// The headers that [`apply`] takes from this head, values aside.
 pub(super) fn removed(plan: &Plan, head: &Parts) -> Vec<HeaderName> {
-    let mut applied = head.clone();
+    let stripped = stripped(plan, head);
+    head.headers.keys().filter(|name| !stripped.headers.contains_key(*name)).cloned().collect()
+}
+
+/// Whether [`apply`] changes the query of this head: it names an entity, or holds a credential of the client.
+pub(super) fn changes_query(plan: &Plan, head: &Parts) -> bool {
+    plan.query.is_some() || stripped(plan, head).uri != head.uri
+}
+
+fn stripped(plan: &Plan, head: &Parts) -> Parts {
+    let mut stripped = head.clone();
     match &plan.action {
-        Action::Pass { drop_provider, .. } => pass(&mut applied, *drop_provider),
-        Action::Headers { .. } | Action::Config { .. } => strip::client_credentials(&mut applied, &[CONFIG]),
+        Action::Pass { drop_provider, .. } => pass(&mut stripped, *drop_provider),
+        Action::Headers { .. } | Action::Config { .. } => strip::client_credentials(&mut stripped, &[CONFIG]),
     }
-    head.headers.keys().filter(|name| !applied.headers.contains_key(*name)).cloned().collect()
+    stripped
 }
 
 /// What every request loses, also one that keeps its own credentials.

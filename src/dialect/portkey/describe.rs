@@ -91,7 +91,7 @@ impl Plan {
             targets,
             removed: apply::removed(self, head),
             body_changes: self.body_edit.is_some(),
-            query_changes: self.query.is_some(),
+            query_changes: apply::changes_query(self, head),
         }
     }
 }
