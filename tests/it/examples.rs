@@ -26,7 +26,7 @@ fn commented_keys(text: &str) -> Vec<(String, String)> {
             }
             in_comment = true;
             comment.push_str(words);
-        } else {
+        } else if !trimmed.starts_with("- ") {
             if !in_comment && path.last().is_some_and(|(last, _)| *last != indent) {
                 comment.clear();
             }

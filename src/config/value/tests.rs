@@ -161,6 +161,10 @@ fn mounts_names_prefixes_and_checks() {
         check_id,
         &[
             Case { text: "default.contains", expected: Ok("default.contains") },
+            Case { text: "acme.check", expected: Ok("acme.check") },
+            Case { text: "default.log", expected: Err("opens a connection") },
+            Case { text: "default.webhook", expected: Err("opens a connection") },
+            Case { text: "portkey.moderateContent", expected: Err("opens a connection") },
             Case { text: "contains", expected: Err("is not the id of a check") },
             Case { text: "default.", expected: Err("is not the id of a check") },
             Case { text: "default.*", expected: Err("is not the id of a check") },
