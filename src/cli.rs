@@ -6,8 +6,10 @@
 mod check;
 mod dev;
 mod exit;
+mod explain;
 mod screen;
 mod sidecar;
+mod snapshot;
 mod table;
 
 use std::{
@@ -58,6 +60,10 @@ enum Command {
         #[arg(long)]
         resolve: bool,
     },
+    /// Tell what would happen to a request, read from standard input as curl -i shows it
+    ///
+    /// Head, an empty line, body. Nothing is fetched and nothing is sent.
+    Explain(OfConfig),
 }
 
 #[derive(Debug, clap::Args)]
@@ -88,6 +94,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     match command {
         Command::Sidecar(OfConfig { config }) => sidecar::run(&config),
         Command::Dev { upstream, once } => dev::run(upstream.as_ref(), once),
+        Command::Explain(OfConfig { config }) => explain::run(&config),
         Command::Check { config: OfConfig { config }, resolve } => check::run(&config, resolve),
     }
 }

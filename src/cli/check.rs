@@ -6,13 +6,12 @@ mod probe;
 use std::{env, path::Path, sync::Arc};
 
 use self::fingerprint::Fingerprints;
-use super::{Exit, Screen, block_on, screen::Tone};
+use super::{Exit, Screen, block_on, screen::Tone, snapshot};
 use crate::{
     config::{Config, Inspected, Place, Problem},
-    feed::file,
     manager::registry::Registry,
     metric::Metrics,
-    model::{self, LinkRules, Snapshot},
+    model::Snapshot,
     resolve::Resolver,
 };
 
@@ -77,7 +76,11 @@ impl Examined {
         };
         let registry = means.as_ref().map(|means| means.registry.as_ref());
         let snapshot = match &config.snapshot {
-            Some(settings) => link(settings, registry, &mut problems),
+            Some(settings) => {
+                let (snapshot, found) = snapshot::link(settings, registry);
+                problems.extend(found);
+                snapshot
+            }
             None => {
                 let place = Place::File { file: file.display().to_string() };
                 let message = "is not set, so that every request would be answered 503; name a snapshot".to_owned();
@@ -115,43 +118,6 @@ impl Means {
             .map_err(|message| ("fingerprint_key_file", message))?;
         let resolver = Resolver::new(config.cache, Arc::clone(&registry) as _, metrics);
         Ok(Self { registry, resolver, fingerprints })
-    }
-}
-
-/// The snapshot of `settings`. Without a `registry` only its shape is checked: faulty settings would refuse references for
-/// faults that are reported already.
-fn link(settings: &file::Settings, registry: Option<&Registry>, problems: &mut Vec<Problem>) -> Option<Snapshot> {
-    let file::Settings { path, strict, max_bytes, .. } = settings;
-    let strict = *strict;
-    let place = Place::File { file: path.display().to_string() };
-    let mut report = |key: String, message: String| problems.push(Problem { place: place.clone(), key, message });
-    let content = match file::read(path, *max_bytes) {
-        Ok(content) => content,
-        Err(error) => {
-            report(String::new(), error.problem(path).message);
-            return None;
-        }
-    };
-    let linked = match registry {
-        Some(registry) => {
-            let admit = |manager, auth: &_, location: &_| registry.admit(manager, auth, location);
-            model::link(&content.bytes, &LinkRules { strict, admit: &admit })
-        }
-        None => model::link(&content.bytes, &LinkRules { strict, ..LinkRules::STRICT }),
-    };
-    match linked {
-        Ok(snapshot) => {
-            for problem in &snapshot.set_aside {
-                report(problem.at.clone(), format!("{} (set aside)", problem.message));
-            }
-            Some(snapshot)
-        }
-        Err(refused) => {
-            for problem in refused.problems {
-                report(problem.at, problem.message);
-            }
-            None
-        }
     }
 }
 

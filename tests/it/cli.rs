@@ -2,8 +2,9 @@
 
 use std::{
     fs,
+    io::Write,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use tempfile::TempDir;
@@ -21,9 +22,17 @@ struct Ran {
 
 /// Runs the binary in `folder` without an environment of ours.
 fn sidekey(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
+    sidekey_reading(folder, arguments, variables, "")
+}
+
+/// As [`sidekey`], with `input` on standard input.
+fn sidekey_reading(folder: &Path, arguments: &[&str], variables: &[(&str, &str)], input: &str) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sidekey"));
     command.args(arguments).current_dir(folder).env_clear().envs(variables.iter().copied());
-    let Output { status, stdout, stderr } = command.output().unwrap();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // A command that reads nothing may have closed it.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ran { status: status.code().unwrap(), out: text(stdout), err: text(stderr) }
 }
@@ -135,4 +144,76 @@ fn check_wants_a_snapshot() {
         assert_eq!(ran.status, 64, "{ran:?}");
         assert!(ran.out.contains(part), "{ran:?}");
     }
+}
+
+#[test]
+fn the_example_has_no_problems() {
+    let ran = sidekey(Path::new(env!("CARGO_MANIFEST_DIR")), &["check", "--config", "config/sidecar.yaml"], &[]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    assert!(ran.out.starts_with("no problems; "), "{ran:?}");
+}
+
+#[test]
+fn explain_tells_what_would_happen() {
+    struct Case {
+        request: String,
+        /// Parts of the output, in order.
+        shown: &'static [&'static str],
+    }
+    let folder = folder(CONFIGURATION, &snapshot(&[("openai", "openai")]));
+    let cases = [
+        Case {
+            request: format!(
+                "POST /v1/chat/completions?key={CANARY} HTTP/1.1\nx-portkey-provider: @openai\nauthorization: Bearer {CANARY}\n\
+                 content-type: application/json\n\n{{\"model\": \"gpt-4o\"}}"
+            ),
+            shown: &[
+                "POST /v1/chat/completions?…\n",
+                "mode     header",
+                "entity   openai, integration of provider openai",
+                "sets     authorization  the secret of reference openai",
+                "removes  x-portkey-provider, authorization",
+                "changes  the query",
+            ],
+        },
+        Case {
+            request: "POST /v1/chat/completions\ncontent-type: application/json\n\n{\"model\": \"@openai/gpt-4o\"}"
+                .to_owned(),
+            shown: &["mode     header", "changes  model in the body"],
+        },
+        Case {
+            request: "POST /v1/chat/completions\nx-portkey-provider: @nobody\n\n".to_owned(),
+            shown: &["refused  400 entity_not_found", "because  ", "nobody: no such name"],
+        },
+        Case {
+            request: format!("POST /v1/models\nx-portkey-provider: @openai\nx-portkey-custom-host: http://{CANARY}\n"),
+            shown: &["refused  403 destination_not_allowed", "because  ", "x-portkey-custom-host"],
+        },
+        Case { request: "GET /v1/models".to_owned(), shown: &["mode     unmatched"] },
+        Case { request: "GET /log/stream".to_owned(), shown: &["refused  404 not_found"] },
+        Case { request: "GET /v1/virtual-keys".to_owned(), shown: &["refused  404 not_found", "admin path"] },
+    ];
+    for Case { request, shown } in cases {
+        let ran = sidekey_reading(folder.path(), &["explain", "--config", "sidecar.yaml"], &[], &request);
+        assert_eq!((ran.status, ran.err.as_str()), (0, ""), "{request}: {ran:?}");
+        let mut rest = ran.out.as_str();
+        for part in shown {
+            let Some((_, after)) = rest.split_once(part) else { panic!("{request}: no {part:?} in {}", ran.out) };
+            rest = after;
+        }
+        assert!(!ran.out.contains(CANARY), "{request}: {ran:?}");
+    }
+}
+
+#[test]
+fn explain_wants_a_request_and_a_snapshot() {
+    let folder = folder(CONFIGURATION, &snapshot(&[("openai", "openai")]));
+    let here = folder.path();
+    let ran = sidekey_reading(here, &["explain", "--config", "sidecar.yaml"], &[], "");
+    assert_eq!((ran.status, ran.out.as_str()), (64, ""), "{ran:?}");
+    assert!(ran.err.starts_with("standard input: is empty"), "{ran:?}");
+    fs::write(here.join("snapshot.json"), "{").unwrap();
+    let ran = sidekey_reading(here, &["explain", "--config", "sidecar.yaml"], &[], "GET /v1/models");
+    assert_eq!((ran.status, ran.out.as_str()), (64, ""), "{ran:?}");
+    assert!(ran.err.starts_with("snapshot.json: "), "{ran:?}");
 }

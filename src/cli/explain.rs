@@ -1,0 +1,191 @@
+//! `sidekey explain`: what would happen to a request. Nothing is fetched, nothing is sent, no secret is shown.
+
+mod request;
+
+use std::{
+    io::{self, Read},
+    path::Path,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use http::request::Parts;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{
+    Exit, Screen, load,
+    screen::{Tone, printable},
+    snapshot,
+};
+use crate::{
+    config::Config,
+    dialect::{
+        PlanError,
+        portkey::{BodyScan, Description, FieldDescription, Mode, Place, Portkey, Route, ValueSource},
+    },
+    manager::registry::Registry,
+    metric::Metrics,
+    model::{Caller, EntityKind, Snapshot},
+    proxy::Refusal,
+};
+
+/// Where the request comes from, in messages.
+const STDIN: &str = "standard input";
+
+/// What would happen.
+enum Verdict {
+    /// To the gateway, changed like this.
+    Planned(Description),
+    /// To the control plane, unchanged.
+    Admin,
+    /// Answered here.
+    Refused(PlanError),
+}
+
+/// A configuration, its snapshot, and the request to explain.
+struct Question {
+    config: Config,
+    snapshot: Snapshot,
+    head: Parts,
+    body: Bytes,
+    /// Whether `body` is all of it, or as much as the sidecar would look at.
+    complete: bool,
+}
+
+/// Explains the request on standard input under the configuration in `file`.
+pub fn run(file: &Path) -> Exit {
+    let question = match Question::read(file, &mut Screen::stderr()) {
+        Ok(question) => question,
+        Err(exit) => return exit,
+    };
+    let mut screen = Screen::stdout();
+    let Parts { method, uri, .. } = &question.head;
+    // A query may hold a key of the client's.
+    let line = format!("{method} {}{}", printable(uri.path()), if uri.query().is_some() { "?…" } else { "" });
+    screen.line(screen.tint(Tone::Strong, line));
+    match question.judge() {
+        Verdict::Planned(description) => describe(&mut screen, &description),
+        Verdict::Admin => {
+            row(&mut screen, "refused", "404 not_found: an admin path, and there is no control plane yet");
+        }
+        Verdict::Refused(error) => refuse(&mut screen, error),
+    }
+    Exit::Fine
+}
+
+// === impl Question ===
+
+impl Question {
+    /// Reads everything, or shows every problem on `screen`.
+    fn read(file: &Path, screen: &mut Screen) -> Result<Self, Exit> {
+        let config = load(file, screen)?;
+        let name = file.display();
+        let registry = Registry::new(config.managers.clone(), Arc::new(Metrics::new())).map_err(|message| {
+            screen.line(format_args!("{name}: managers: {}", printable(&message)));
+            Exit::Usage
+        })?;
+        let Some(settings) = &config.snapshot else {
+            screen.line(format_args!("{name}: snapshot.file: is not set, so that every request is answered 503"));
+            return Err(Exit::Usage);
+        };
+        let (snapshot, problems) = snapshot::link(settings, Some(&registry));
+        screen.problems(&problems);
+        let snapshot = snapshot.ok_or(Exit::Usage)?;
+        let mut text = Vec::new();
+        let limits = config.proxy.limits;
+        let limit = limits.max_head_bytes + limits.model_peek_bytes;
+        let stdin = io::stdin().lock().take(limit as u64);
+        if let Err(error) = { stdin }.read_to_end(&mut text) {
+            screen.line(format_args!("{STDIN}: cannot be read ({})", error.kind()));
+            return Err(Exit::Failed);
+        }
+        let (head, body) = request::parse(&text).map_err(|error| {
+            screen.line(format_args!("{STDIN}: {error}"));
+            Exit::Usage
+        })?;
+        Ok(Self { config, snapshot, head, body, complete: text.len() < limit })
+    }
+
+    /// The first half of the life of a request, as the proxy leads it.
+    fn judge(&self) -> Verdict {
+        let dialect = Portkey::new(self.config.dialect.clone());
+        match dialect.route(&self.head) {
+            Ok(Route::Gateway) => {}
+            Ok(Route::Admin) => return Verdict::Admin,
+            Err(error) => return Verdict::Refused(error),
+        }
+        let mut scan = BodyScan::new(&dialect.peek_kind(&self.head));
+        scan.feed(&self.body);
+        let peek = scan.finish(self.complete);
+        let workspace = self.config.proxy.workspace.as_deref();
+        let workspace = workspace.map(|name| self.snapshot.workspace_id(name).map_or_else(|| name.into(), Arc::clone));
+        let now = OffsetDateTime::now_utc();
+        match dialect.plan(&self.head, &peek, &self.snapshot, &Caller { workspace }, now) {
+            Ok(plan) => Verdict::Planned(plan.describe(&self.head)),
+            Err(error) => Verdict::Refused(error),
+        }
+    }
+}
+
+fn describe(screen: &mut Screen, description: &Description) {
+    let mode = match description.mode {
+        Mode::Unmatched => "unmatched: nothing of ours is set, the request keeps its own credentials",
+        Mode::Header => "header: one target, its fields become request headers",
+        Mode::Config => "config: every leaf of ours in x-portkey-config is rebuilt",
+    };
+    row(screen, "mode", mode);
+    for target in &description.targets {
+        let kind = match target.kind {
+            EntityKind::VirtualKey => "virtual key",
+            EntityKind::Integration => "integration",
+        };
+        row(screen, "entity", &format!("{}, {kind} of provider {}", target.entity, target.provider));
+        let names: Vec<String> = target.fields.iter().map(name_of).collect();
+        let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+        for (at, (name, field)) in names.iter().zip(&target.fields).enumerate() {
+            let source = match &field.source {
+                ValueSource::Plain(text) => text.clone(),
+                ValueSource::Stored => "a credential of the snapshot".to_owned(),
+                ValueSource::Reference(slug) => format!("the secret of reference {slug}"),
+            };
+            row(screen, if at == 0 { "sets" } else { "" }, &format!("{name:width$}  {source}"));
+        }
+    }
+    if !description.removed.is_empty() {
+        let names: Vec<&str> = description.removed.iter().map(http::HeaderName::as_str).collect();
+        row(screen, "removes", &names.join(", "));
+    }
+    let changes = [(description.body_changes, "model in the body"), (description.query_changes, "the query")];
+    for (_, what) in changes.iter().filter(|(changes, _)| *changes) {
+        row(screen, "changes", what);
+    }
+}
+
+/// Where a field goes.
+fn name_of(field: &FieldDescription) -> String {
+    match &field.place {
+        Place::Header(name) => name.to_string(),
+        Place::Config => format!("{} (config)", field.name),
+        Place::CustomHeaders => format!("{} (their own names)", field.name),
+    }
+}
+
+fn refuse(screen: &mut Screen, error: PlanError) {
+    let mut why = vec![error.to_string()];
+    if let PlanError::EntityNotFound { slugs, reasons } = &error {
+        why.extend(slugs.iter().zip(reasons).map(|(slug, reason)| format!("{slug}: {reason}")));
+    }
+    let refusal = Refusal::from(error);
+    let status = refusal.respond(Uuid::nil()).status();
+    let verdict = screen.tint(Tone::Bad, format_args!("{} {}", status.as_u16(), refusal.code()));
+    screen.line(format_args!("  {:8} {verdict}", "refused"));
+    for (at, why) in why.iter().enumerate() {
+        row(screen, if at == 0 { "because" } else { "" }, why);
+    }
+}
+
+fn row(screen: &mut Screen, name: &str, text: &str) {
+    let name = screen.tint(Tone::Faint, format_args!("{name:8}"));
+    screen.line(format_args!("  {name} {}", printable(text)));
+}

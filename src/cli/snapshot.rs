@@ -1,0 +1,38 @@
+//! The snapshot a configuration names, linked as the sidecar links it.
+
+use crate::{
+    config::{Place, Problem},
+    feed::file,
+    manager::registry::Registry,
+    model::{self, LinkRules, Snapshot},
+};
+
+/// The snapshot of `settings`, and every problem of it. Without a `registry` only its shape is checked: faulty settings
+/// would refuse references for faults that are reported already.
+pub fn link(settings: &file::Settings, registry: Option<&Registry>) -> (Option<Snapshot>, Vec<Problem>) {
+    let file::Settings { path, strict, max_bytes, .. } = settings;
+    let problem = |key: String, message: String| {
+        let place = Place::File { file: path.display().to_string() };
+        Problem { place, key, message }
+    };
+    let content = match file::read(path, *max_bytes) {
+        Ok(content) => content,
+        Err(error) => return (None, vec![problem(String::new(), error.problem(path).message)]),
+    };
+    let linked = match registry {
+        Some(registry) => {
+            let admit = |manager, auth: &_, location: &_| registry.admit(manager, auth, location);
+            model::link(&content.bytes, &LinkRules { strict: *strict, admit: &admit })
+        }
+        None => model::link(&content.bytes, &LinkRules { strict: *strict, ..LinkRules::STRICT }),
+    };
+    match linked {
+        Ok(snapshot) => {
+            let aside = snapshot.set_aside.iter();
+            let problems = aside.map(|fault| problem(fault.at.clone(), format!("{} (set aside)", fault.message)));
+            let problems = problems.collect();
+            (Some(snapshot), problems)
+        }
+        Err(refused) => (None, refused.problems.into_iter().map(|fault| problem(fault.at, fault.message)).collect()),
+    }
+}
