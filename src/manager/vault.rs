@@ -362,7 +362,7 @@ fn describe(auth: &VaultAuth, proof: &Proof) -> String {
     };
     let _ = write!(text, " at {}", auth.addr.as_str().trim_end_matches('/'));
     if let Some(namespace) = auth.namespace.as_deref() {
-        let _ = write!(text, " namespace {namespace}");
+        let _ = write!(text, " namespace {}", namespace.trim_matches('/'));
     }
     text
 }

@@ -5,6 +5,8 @@
 mod admin;
 mod cli;
 mod config;
+mod contract;
+mod egress;
 mod examples;
 mod harness;
 mod layers;
