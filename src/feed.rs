@@ -146,3 +146,40 @@ impl Origin {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems() -> Arc<[Problem]> {
+        [Problem { at: "x".to_owned(), message: "y".to_owned() }].into()
+    }
+
+    #[test]
+    fn a_refusal_stays_until_the_source_is_good_again() {
+        let feed = Feed::default();
+        assert!(feed.current().is_none() && feed.age().is_none());
+        feed.refuse(problems());
+        feed.restore(Arc::default());
+        assert!(feed.current().is_some() && feed.status().refused.is_some());
+        feed.swap(Arc::default());
+        assert!(feed.status().refused.is_none());
+        feed.refuse(problems());
+        feed.confirm();
+        let status = feed.status();
+        assert!(status.refused.is_none());
+        assert_eq!(status.generation, 2);
+    }
+
+    #[test]
+    fn age_counts_from_when_it_was_made() {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        let made = |before: u64| Some(at - Duration::from_secs(before));
+        for (generated_at, elapsed, age) in [(None, 5, 5), (made(100), 5, 105), (made(0), 0, 0)] {
+            let loaded = Loaded { at, generated_at, origin: Origin::Source };
+            assert_eq!(loaded.age(at + Duration::from_secs(elapsed)), Duration::from_secs(age));
+        }
+        let from_the_future = Loaded { at, generated_at: Some(at + Duration::from_secs(60)), origin: Origin::Source };
+        assert_eq!(from_the_future.age(at), Duration::ZERO);
+    }
+}

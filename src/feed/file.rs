@@ -202,15 +202,15 @@ impl FileSource {
                 (self.seen.accepted, self.seen.refused) = (Some(content.digest), None);
                 self.retired.extend(feed.current());
                 feed.swap(Arc::clone(&snapshot));
-                self.announce(&snapshot, "snapshot loaded");
+                self.announce(&snapshot, "The snapshot is loaded.");
                 self.keep(content).await;
             }
             Attempt::Refused(digest, problems) => {
                 self.seen.refused = digest;
-                self.refuse(problems, feed);
                 if cause == Cause::Start {
                     self.restore(feed).await;
                 }
+                self.refuse(problems, feed);
             }
         }
     }
@@ -227,10 +227,10 @@ impl FileSource {
         match tokio::task::spawn_blocking(work).await {
             Ok(Attempt::Loaded(_, snapshot)) => {
                 feed.restore(Arc::clone(&snapshot));
-                self.announce(&snapshot, "last good snapshot loaded, because the source cannot be");
+                self.announce(&snapshot, "The last good snapshot is loaded, because the source cannot be.");
             }
             Ok(Attempt::Refused(_, problems)) => {
-                log_problems("the last good snapshot cannot be loaded either", &problems);
+                log_problems("The last good snapshot cannot be loaded.", &problems);
             }
             Ok(Attempt::Unchanged | Attempt::Confirmed) | Err(_) => {}
         }
@@ -249,14 +249,17 @@ impl FileSource {
             "{sentence}"
         );
         if !snapshot.set_aside.is_empty() {
-            log_problems("parts of the snapshot are set aside", &snapshot.set_aside);
+            log_problems("A part of the snapshot is set aside.", &snapshot.set_aside);
         }
     }
 
     fn refuse(&self, problems: Vec<Problem>, feed: &Feed) {
         self.count("refused");
-        let kept = if feed.current().is_some() { "the last good one stays" } else { "there is none" };
-        log_problems(&format!("snapshot refused, {kept}"), &problems);
+        let sentence = match feed.current() {
+            Some(_) => "The snapshot is refused, the last good one stays.",
+            None => "The snapshot is refused, and there is none.",
+        };
+        log_problems(sentence, &problems);
         feed.refuse(problems.into());
     }
 
@@ -266,7 +269,7 @@ impl FileSource {
         let file = path.clone();
         let outcome = tokio::task::spawn_blocking(move || disk::replace(&file, &content.bytes)).await;
         if let Ok(Err(error)) = outcome {
-            warn!(path = %path.display(), error = %error, "the last good snapshot could not be kept");
+            warn!(path = %path.display(), error = %error, "The last good snapshot could not be kept.");
         }
     }
 
@@ -280,10 +283,10 @@ impl FileSource {
                 warn!(
                     age_secs = age.as_secs(),
                     max_age_secs = max_age.as_secs(),
-                    "the snapshot is older than it should be"
+                    "The snapshot is older than it should be."
                 );
             } else {
-                info!(age_secs = age.as_secs(), "the snapshot is young enough again");
+                info!(age_secs = age.as_secs(), "The snapshot is young enough again.");
             }
         }
     }
@@ -330,7 +333,7 @@ fn log_problems(sentence: &str, problems: &[Problem]) {
         error!(error = %problem, "{sentence}");
     }
     if problems.len() > MAX_LOGGED {
-        error!(problems = problems.len(), "{sentence}; `sidekey check` lists all problems");
+        error!(problems = problems.len(), "{sentence} `sidekey check` lists all problems.");
     }
 }
 

@@ -35,7 +35,7 @@ impl DirectoryWatch {
             Ok(_) | Err(_) => notice.notify_one(),
         };
         let watcher = notify::recommended_watcher(on_event)
-            .inspect_err(|error| warn!(error = %error, "no notice of file changes, polling only"))
+            .inspect_err(|error| warn!(error = %error, "No notice of file changes, polling only."))
             .ok();
         let mut watch = Self { directory: parent(path), watcher, armed: true, changed };
         watch.renew();
@@ -54,7 +54,7 @@ impl DirectoryWatch {
         if let Err(error) = &outcome
             && self.armed
         {
-            warn!(error = %error, "the directory of the snapshot cannot be watched, polling only");
+            warn!(error = %error, "The directory of the snapshot cannot be watched, polling only.");
         }
         self.armed = outcome.is_ok();
     }
