@@ -117,7 +117,7 @@ impl Proxy {
 
     /// Answers a request, in any case. The line about it and its count are written here.
     async fn serve(self: Arc<Self>, request: Request<Incoming>, in_flight: InFlight) -> Response<ResponseBody> {
-        let mut access = Access::begin(request.method(), request.uri(), &self.metrics);
+        let mut access = Access::begin(Some(&request), &self.metrics);
         let mut in_flight = Some(in_flight);
         // A panic must not take the other requests of the connection with it.
         let answered = AssertUnwindSafe(self.handle(request, &mut access, &mut in_flight)).catch_unwind().await;
@@ -184,9 +184,9 @@ impl Proxy {
         }
     }
 
-    /// Answers with `refusal`, whatever is asked.
-    fn refuse(&self, request: &Request<Incoming>, refusal: &Refusal) -> Response<ResponseBody> {
-        let mut access = Access::begin(request.method(), request.uri(), &self.metrics);
+    /// Answers with `refusal`, whatever is asked; `None` when that never became known.
+    fn refuse(&self, request: Option<&Request<Incoming>>, refusal: &Refusal) -> Response<ResponseBody> {
+        let mut access = Access::begin(request, &self.metrics);
         access.refused(refusal);
         let response = refusal.respond(access.request_id);
         access.finish(response.status());

@@ -5,13 +5,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
 use crate::proxy::Proxy;
 
 /// One lost answer of a busy gateway takes no traffic away.
 const FAILURES: u32 = 3;
+/// Time between two questions while there is no answer: the gateway often starts after us.
+const WHEN_AWAY: Duration = Duration::from_secs(1);
 /// Longest wait for one answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -30,17 +31,15 @@ impl Probe {
         self.failures.load(Relaxed) < FAILURES
     }
 
-    /// Asks every `interval`, for ever.
+    /// Asks every `interval`, and more often while there is no answer, for ever.
     pub async fn run(&self, proxy: &Proxy, interval: Duration) {
-        let mut next = tokio::time::interval(interval);
-        next.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            next.tick().await;
             match tokio::time::timeout(PATIENCE, proxy.probe()).await {
                 Ok(Ok(())) => self.answered(),
                 Ok(Err(error)) => self.failed(&error.to_string()),
                 Err(_) => self.failed("it did not answer in time"),
             }
+            tokio::time::sleep(if self.reachable() { interval } else { interval.min(WHEN_AWAY) }).await;
         }
     }
 

@@ -4,7 +4,8 @@
 
 use std::{fmt, sync::Arc};
 
-use http::{Method, StatusCode, Uri};
+use http::{Method, Request, StatusCode, Uri};
+use hyper::body::Incoming;
 use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -30,8 +31,7 @@ pub struct Access {
     /// Leads from an error body to the log.
     pub request_id: Uuid,
     started: Instant,
-    method: Method,
-    uri: Uri,
+    target: Option<(Method, Uri)>,
     mode: &'static str,
     code: &'static str,
     entities: Vec<Arc<Entity>>,
@@ -44,13 +44,12 @@ pub struct Access {
 // === impl Access ===
 
 impl Access {
-    /// A request has come.
-    pub fn begin(method: &Method, uri: &Uri, metrics: &Arc<Metrics>) -> Self {
+    /// A request has come, or `None`: something that did not become one.
+    pub fn begin(request: Option<&Request<Incoming>>, metrics: &Arc<Metrics>) -> Self {
         Self {
             request_id: Uuid::now_v7(),
             started: Instant::now(),
-            method: method.clone(),
-            uri: uri.clone(),
+            target: request.map(|request| (request.method().clone(), request.uri().clone())),
             mode: "none",
             code: "ok",
             entities: Vec::new(),
@@ -136,8 +135,8 @@ impl Access {
         info!(
             target: TARGET,
             request_id = %self.request_id,
-            method = self.method.as_str(),
-            path = self.uri.path(),
+            method = self.target.as_ref().map(|(method, _)| method.as_str()),
+            path = self.target.as_ref().map(|(_, uri)| uri.path()),
             status,
             code = self.code,
             mode = self.mode,

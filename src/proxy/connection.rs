@@ -1,231 +1,144 @@
-//! One client connection: TLS, the choice between HTTP/1.1 and HTTP/2, and how long it may be waited for.
-//!
-//! The codec's own head timer would also cut idle connections, so that a time fit for heads would break clients that keep
-//! connections. Here a head is timed from its first byte, and an idle connection has [`IDLE`].
+//! One client connection: TLS, the choice between HTTP/1.1 and HTTP/2, and what is done with its requests.
+
+mod codec;
+mod driver;
+mod io;
 
 use std::{
-    future::{Future, poll_fn},
-    io,
+    convert::Infallible,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
     time::Duration,
 };
 
-use bytes::{Buf, BytesMut};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep},
+use http::{HeaderValue, Request, Response, header::CONNECTION};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
 };
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ServerConfig;
+use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, time::timeout};
+use tokio_rustls::{TlsAcceptor, TlsStream};
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
+use self::{
+    driver::{Driver, End, IDLE},
+    io::{ClientIo, Version},
+};
 use super::{
-    activity::{Activity, Waiting},
-    stream::Stream,
+    Proxy, activity::Activity, body::ResponseBody, reject::Refusal, settings::Limits, stream::Stream, tls::Reloaded,
 };
 
-/// Longer than what load balancers and SDKs keep idle connections for (60 to 90 s), so that they close first.
-pub const IDLE: Duration = Duration::from_secs(120);
-/// How HTTP/2 with prior knowledge begins (RFC 9113 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long writing a last reply may take.
+const FAREWELL: Duration = Duration::from_secs(1);
 
-/// The version that a client speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    /// HTTP/1.1 or 1.0.
-    Http1,
-    /// HTTP/2.
-    Http2,
-}
-
-/// A client's bytes, with those put back that were read to tell the version.
+/// What every connection needs.
 #[derive(Debug)]
-pub struct ClientIo {
-    stream: Stream,
-    start: BytesMut,
-    /// Told about bytes that come in; not of HTTP/2, where they may be anything.
-    activity: Option<Arc<Activity>>,
+pub struct Connections {
+    proxy: Arc<Proxy>,
+    tls: Option<Arc<Reloaded<ServerConfig>>>,
+    limits: Limits,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+    closing: CancellationToken,
+    cut: CancellationToken,
 }
 
-/// How the service of a connection is driven to its end.
-#[derive(Debug)]
-pub struct Driver<'a> {
-    /// Whom to ask what is waited for.
-    pub activity: &'a Activity,
-    /// Longest time from the first to the last byte of a head.
-    pub head_timeout: Duration,
-    /// Finish what runs, then close.
-    pub closing: &'a CancellationToken,
-    /// Close.
-    pub cut: &'a CancellationToken,
-}
-
-/// How it ended.
+/// What is done with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// By itself, whether well or not.
-    Finished,
-    /// A head was not complete in time; a reply can still be written.
-    HeadTimeout,
-    /// It has to be dropped.
-    Cut,
+pub enum Purpose {
+    /// Its requests are served.
+    Serve,
+    /// One request is answered 503 `overloaded`.
+    Shed,
 }
 
-/// A connection that can be asked to finish.
-pub trait Connection: Future<Output = hyper::Result<()>> {
-    /// No more requests after those that run.
-    fn finish(self: Pin<&mut Self>);
-}
+// === impl Connections ===
 
-/// The timer of one connection. It is set anew only when it has run out, so that a request costs none.
-struct Watchdog {
-    sleep: Pin<Box<Sleep>>,
-}
+impl Connections {
+    /// Connections to `proxy`. Once `closing` is cancelled they finish what runs, once `cut` is they are dropped.
+    pub fn new(
+        proxy: Arc<Proxy>,
+        tls: Option<Arc<Reloaded<ServerConfig>>>,
+        limits: Limits,
+        closing: CancellationToken,
+        cut: CancellationToken,
+    ) -> Self {
+        let (http1, http2) = (codec::http1(&limits), codec::http2(&limits));
+        Self { proxy, tls, limits, http1, http2, closing, cut }
+    }
 
-// === impl ClientIo ===
-
-impl ClientIo {
-    /// Reads as much as it takes to tell the version.
-    ///
-    /// # Errors
-    /// The connection broke or ended before that.
-    pub async fn open(mut stream: Stream, activity: &Arc<Activity>) -> io::Result<(Self, Version)> {
-        let mut start = BytesMut::with_capacity(PREFACE.len());
-        let version = loop {
-            if stream.read_buf(&mut start).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            let length = start.len().min(PREFACE.len());
-            if start[..length] != PREFACE[..length] {
-                break Version::Http1;
-            }
-            if length == PREFACE.len() {
-                break Version::Http2;
-            }
+    /// Serves one to its end. `permit` is given back when the last request or tunnel on it has ended.
+    pub async fn run(self: Arc<Self>, stream: TcpStream, permit: OwnedSemaphorePermit, purpose: Purpose) {
+        let activity = Activity::new(self.proxy.metrics().clone(), permit);
+        let opened = async {
+            // Without it a small event waits for the acknowledgement of the one before.
+            stream.set_nodelay(true)?;
+            let stream = match &self.tls {
+                None => Stream::Plain(stream),
+                Some(tls) => {
+                    let accepting = TlsAcceptor::from(tls.current()).accept(stream);
+                    let stream = timeout(self.limits.head_timeout, accepting).await??;
+                    Stream::Tls(Box::new(TlsStream::Server(stream)))
+                }
+            };
+            let patience = match purpose {
+                Purpose::Serve => IDLE,
+                Purpose::Shed => self.limits.head_timeout,
+            };
+            timeout(patience, ClientIo::open(stream, &activity)).await?
         };
-        let activity = (version == Version::Http1).then(|| activity.clone());
-        if let Some(activity) = &activity {
-            activity.received();
+        let opened: std::io::Result<_> = tokio::select! {
+            opened = opened => opened,
+            () = self.closing.cancelled() => return,
+        };
+        match opened {
+            Ok((io, version)) => self.serve(TokioIo::new(io), version, &activity, purpose).await,
+            Err(error) => debug!(%error, "A connection ended before a request."),
         }
-        Ok((Self { stream, start, activity }, version))
-    }
-}
-
-impl AsyncRead for ClientIo {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if !this.start.is_empty() {
-            let length = this.start.len().min(buf.remaining());
-            buf.put_slice(&this.start[..length]);
-            this.start.advance(length);
-            return Poll::Ready(Ok(()));
-        }
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if buf.filled().len() > before
-            && let Some(activity) = &this.activity
-        {
-            activity.received();
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for ClientIo {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
-}
-
-// === impl Driver ===
-
-impl Driver<'_> {
-    /// Runs `connection` until it ends or must end.
-    pub async fn run<C: Connection>(&self, mut connection: Pin<&mut C>) -> End {
-        let mut cut = pin!(self.cut.cancelled());
-        let mut closing = pin!(self.closing.cancelled());
-        let mut finishing = false;
-        let mut finish_by = None;
-        let mut watchdog = Watchdog { sleep: Box::pin(tokio::time::sleep(self.head_timeout)) };
-        poll_fn(|cx| {
-            if cut.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(End::Cut);
+    async fn serve(&self, io: TokioIo<ClientIo>, version: Version, activity: &Arc<Activity>, purpose: Purpose) {
+        let driver =
+            Driver { activity, head_timeout: self.limits.head_timeout, closing: &self.closing, cut: &self.cut };
+        let service = service_fn(|request: Request<Incoming>| {
+            let in_flight = activity.begin();
+            let proxy = self.proxy.clone();
+            async move {
+                Ok::<_, Infallible>(match purpose {
+                    Purpose::Serve => proxy.serve(request, in_flight).await,
+                    Purpose::Shed => closed(
+                        proxy.refuse(Some(&request), &Refusal::Overloaded).map(|body| body.counted(Some(in_flight))),
+                    ),
+                })
             }
-            if !finishing && closing.as_mut().poll(cx).is_ready() {
-                finishing = true;
-                connection.as_mut().finish();
-            }
-            loop {
-                if connection.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(End::Finished);
-                }
-                let now = Instant::now();
-                // Not to be exceeded, and not before which nothing has to be looked at again.
-                let due = match (self.activity.waiting(), finish_by) {
-                    (Waiting::Busy, _) => now + IDLE,
-                    (Waiting::Head(since), _) if since + self.head_timeout <= now => {
-                        return Poll::Ready(End::HeadTimeout);
-                    }
-                    (Waiting::Head(since), _) => since + self.head_timeout,
-                    (Waiting::Idle(_), Some(by)) if by <= now => return Poll::Ready(End::Cut),
-                    (Waiting::Idle(_), Some(by)) => by,
-                    (Waiting::Idle(since), None) if since + IDLE <= now => {
-                        // A client that does not answer a farewell is not waited for either.
-                        finish_by = Some(now + self.head_timeout);
-                        finishing = true;
-                        connection.as_mut().finish();
-                        continue;
-                    }
-                    (Waiting::Idle(since), None) => since + IDLE,
-                };
-                match watchdog.poll(cx, now, due) {
-                    Poll::Ready(()) => {}
-                    Poll::Pending => return Poll::Pending,
+        });
+        match (version, purpose) {
+            (Version::Http1, _) => {
+                let mut connection = self.http1.serve_connection(io, service).with_upgrades();
+                let end = driver.run(Pin::new(&mut connection)).await;
+                if let (End::HeadTimeout, Some(parts)) = (end, connection.into_parts())
+                    // Else nothing of a head is there: what came in between was the rest of a body.
+                    && !parts.read_buf.is_empty()
+                {
+                    let reply = self.proxy.refuse(None, &Refusal::RequestTimeout(self.limits.head_timeout));
+                    let _ = timeout(FAREWELL, codec::write(parts.io.into_inner(), reply)).await;
                 }
             }
-        })
-        .await
-    }
-}
-
-// === impl Watchdog ===
-
-impl Watchdog {
-    /// Makes sure that the task wakes at `due` or before. Ready: it is time to look again.
-    fn poll(&mut self, cx: &mut Context<'_>, now: Instant, due: Instant) -> Poll<()> {
-        if due < self.sleep.deadline() {
-            self.sleep.as_mut().reset(due);
-        }
-        match self.sleep.as_mut().poll(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(()) if due <= now => Poll::Ready(()),
-            Poll::Ready(()) => {
-                self.sleep.as_mut().reset(due);
-                self.sleep.as_mut().poll(cx)
+            (Version::Http2, Purpose::Serve) => {
+                driver.run(pin!(self.http2.serve_connection(io, service))).await;
             }
+            // It would keep the place for as long as the client likes.
+            (Version::Http2, Purpose::Shed) => {}
         }
     }
 }
 
-#[cfg(test)]
-mod tests;
+/// Tells the client of a shed connection to open another.
+fn closed(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
