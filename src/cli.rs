@@ -24,7 +24,11 @@ use clap::{Parser, Subcommand, error::ErrorKind};
 use url::Url;
 
 use self::{exit::Exit, screen::Screen};
-use crate::{app, config::Config};
+use crate::{
+    app,
+    config::Config,
+    telemetry::{self, Format, Level},
+};
 
 /// Injects provider credentials from secret managers in front of an AI gateway.
 #[derive(Debug, Parser)]
@@ -91,6 +95,15 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             };
         }
     };
+    let log = match command {
+        // Its own, once the configuration is read.
+        Command::Sidecar(_) => None,
+        Command::Dev { .. } => Some(Level::WARN),
+        Command::Check { .. } | Command::Explain(_) => Some(Level::ERROR),
+    };
+    if let Some(Err(exit)) = log.map(|level| start_log(telemetry::Settings { level, format: Some(Format::Text) })) {
+        return exit;
+    }
     match command {
         Command::Sidecar(OfConfig { config }) => sidecar::run(&config),
         Command::Dev { upstream, once } => dev::run(upstream.as_ref(), once),
@@ -103,6 +116,14 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
 fn load(file: &Path, screen: &mut Screen) -> Result<Config, Exit> {
     Config::load(file, env::vars_os()).map_err(|invalid| {
         screen.problems(&invalid.problems);
+        Exit::Usage
+    })
+}
+
+/// Starts logging, or says why not.
+fn start_log(settings: telemetry::Settings) -> Result<(), Exit> {
+    telemetry::start(settings).map_err(|error| {
+        Screen::stderr().line(app::chain(&error));
         Exit::Usage
     })
 }

@@ -46,9 +46,4 @@ impl Signals {
             else => std::future::pending().await,
         }
     }
-
-    /// Waits for [`Signal::Stop`].
-    pub async fn stopped(&mut self) {
-        while self.next().await != Signal::Stop {}
-    }
 }

@@ -12,7 +12,7 @@ use crate::{
     manager::registry::Registry,
     metric::Metrics,
     model::Snapshot,
-    resolve::Resolver,
+    resolve::{self, Resolver},
 };
 
 /// What was found.
@@ -27,7 +27,8 @@ struct Examined {
 /// What references are fetched with.
 struct Means {
     registry: Arc<Registry>,
-    resolver: Resolver,
+    cache: resolve::Settings,
+    metrics: Arc<Metrics>,
     fingerprints: Fingerprints,
 }
 
@@ -46,8 +47,12 @@ pub fn run(file: &Path, resolve: bool) -> Exit {
     if !resolve {
         return exit;
     }
-    let Means { registry, resolver, fingerprints } = means;
-    match block_on(probe::all(&snapshot, registry.as_ref(), &resolver, &fingerprints)) {
+    let Means { registry, cache, metrics, fingerprints } = means;
+    let probed = block_on(async {
+        let resolver = Resolver::new(cache, Arc::clone(&registry) as _, metrics);
+        probe::all(&snapshot, registry.as_ref(), &resolver, &fingerprints).await
+    });
+    match probed {
         Ok(probed) => {
             probed.print(&mut screen);
             if probed.failed > 0 { Exit::Failed } else { exit }
@@ -113,11 +118,9 @@ impl Means {
         let metrics = Arc::new(Metrics::new());
         let registry =
             Registry::new(config.managers.clone(), Arc::clone(&metrics)).map_err(|message| ("managers", message))?;
-        let registry = Arc::new(registry);
         let fingerprints = Fingerprints::new(config.fingerprint_key_file.as_deref())
             .map_err(|message| ("fingerprint_key_file", message))?;
-        let resolver = Resolver::new(config.cache, Arc::clone(&registry) as _, metrics);
-        Ok(Self { registry, resolver, fingerprints })
+        Ok(Self { registry: Arc::new(registry), cache: config.cache, metrics, fingerprints })
     }
 }
 

@@ -10,7 +10,7 @@ mod story;
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
@@ -24,17 +24,18 @@ use url::Url;
 use self::{
     echo::{Arrival, Echo},
     stage::{REFERENCE, Stage, VIRTUAL_KEY},
-    story::Cast,
+    story::{Cast, Role},
 };
 use super::{Exit, Screen, block_on, screen::printable};
 use crate::{
     app::{Sidecar, Signals, chain},
     config::{self, Config, Invalid},
-    telemetry::{self, Format, Level},
 };
 
 /// Preferred ports of clients, administration and echo.
 const PORTS: [u16; 3] = [8900, 8901, 8902];
+/// Where the system picks a port.
+const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// What is asked for.
 const PATH: &str = "/v1/chat/completions";
 const BODY: &str = r#"{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}"#;
@@ -58,11 +59,6 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// Shows the main job. Stays until Ctrl-C, or with `once` ends with whether the request arrived.
 pub fn run(upstream: Option<&Url>, once: bool) -> Exit {
-    let log = telemetry::Settings { level: Level::WARN, format: Some(Format::Text) };
-    if let Err(error) = telemetry::start(log) {
-        Screen::stderr().line(chain(&error));
-        return Exit::Usage;
-    }
     match block_on(play(upstream, once)) {
         Ok(Ok(true)) => Exit::Fine,
         Ok(Ok(false)) | Err(_) => Exit::Failed,
@@ -81,37 +77,38 @@ pub fn run(upstream: Option<&Url>, once: bool) -> Exit {
 
 /// Whether the request arrived.
 async fn play(upstream: Option<&Url>, once: bool) -> Result<bool, Error> {
+    // Any of them ends the show: a hang-up is a terminal that was closed.
     let mut signals = Signals::listen()?;
     let mut screen = Screen::stdout();
     let mut echo = Echo::start(bind(PORTS[2]).await?)?;
     let echo_url = Url::parse(&format!("http://{}", echo.address))?;
     let gateway = upstream.unwrap_or(&echo_url);
     // A gateway on this machine can be told to take the credential to the echo, another one would not find it.
-    let provider = upstream.filter(|gateway| config::is_loopback(gateway)).map(|_| &echo_url);
+    let role = match upstream {
+        None => Role::Gateway,
+        Some(gateway) if config::is_loopback(gateway) => Role::Provider(echo.address),
+        Some(_) => Role::Nobody,
+    };
     let secret = draw_secret()?;
     // Declared before the sidecar, so that the folder goes after it.
-    let stage = Stage::build(&secret, provider)?;
-    let (listen, admin_listen) = (free(PORTS[0]).await?, free(PORTS[1]).await?);
-    let config = Config::parse("dev", &stage.configuration(listen, admin_listen, gateway.as_str()), [])?;
-    let sidecar = Sidecar::start(config).await?;
-    let address = sidecar.addresses().first().copied().unwrap_or(listen);
-    story::introduce(
-        &mut screen,
-        &Cast {
-            sidecar: address,
-            admin: sidecar.admin_address(),
-            gateway,
-            echo: upstream.is_none(),
-            folder: stage.folder(),
-        },
-    );
-    let tells = upstream.is_none() || provider.is_some();
+    let stage = Stage::build(&secret, matches!(role, Role::Provider(_)).then_some(&echo_url))?;
+    let configure =
+        |listen, admin_listen| Config::parse("dev", &stage.configuration(listen, admin_listen, gateway.as_str()), []);
+    let started = Sidecar::start(configure(free(PORTS[0]).await?, free(PORTS[1]).await?)?).await;
+    let sidecar = match started {
+        // A port was taken between the look and the start.
+        Err(error) if !error.is_configuration() => Sidecar::start(configure(ANY_PORT, ANY_PORT)?).await?,
+        started => started?,
+    };
+    let address = sidecar.addresses().first().copied().unwrap_or(ANY_PORT);
+    let cast = Cast { sidecar: address, admin: sidecar.admin_address(), gateway, echo: role, folder: stage.folder() };
+    story::introduce(&mut screen, &cast);
     let outcome = tokio::select! {
-        outcome = ask(address, &secret, tells, &mut echo) => Some(outcome),
-        () = signals.stopped() => None,
+        outcome = ask(address, &secret, role != Role::Nobody, &mut echo) => Some(outcome),
+        _ = signals.next() => None,
     };
     if let Some(outcome) = &outcome {
-        story::report(&mut screen, outcome);
+        story::report(&mut screen, &cast, outcome);
         story::invite(&mut screen, address);
     }
     if outcome.is_some() && !once {
@@ -119,7 +116,7 @@ async fn play(upstream: Option<&Url>, once: bool) -> Result<bool, Error> {
         loop {
             tokio::select! {
                 Some(arrival) = echo.arrivals.recv() => story::retell(&mut screen, &arrival),
-                () = signals.stopped() => break,
+                _ = signals.next() => break,
             }
         }
     }
@@ -173,14 +170,14 @@ fn message(body: &[u8]) -> String {
 async fn bind(port: u16) -> io::Result<TcpListener> {
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
         Ok(listener) => Ok(listener),
-        Err(_) => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await,
+        Err(_) => TcpListener::bind(ANY_PORT).await,
     }
 }
 
-/// An address on `port`, or on any port when that is taken.
+/// `port` of the loopback address, or any port of it when that is taken.
 async fn free(port: u16) -> io::Result<SocketAddr> {
     let address = bind(port).await?.local_addr()?;
-    Ok(if address.port() == port { address } else { SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) })
+    Ok(if address.port() == port { address } else { ANY_PORT })
 }
 
 /// A credential that opens nothing.

@@ -4,11 +4,8 @@ use std::{io, path::Path};
 
 use tracing::error;
 
-use super::{Exit, Screen, block_on, load};
-use crate::{
-    app::{Sidecar, Signals, StartError, chain},
-    telemetry,
-};
+use super::{Exit, Screen, block_on, load, start_log};
+use crate::app::{Sidecar, Signals, StartError, chain};
 
 /// Why the data plane does not run.
 #[derive(Debug, thiserror::Error)]
@@ -21,15 +18,11 @@ enum Failure {
 
 /// Runs the data plane until it is told to stop.
 pub fn run(file: &Path) -> Exit {
-    let mut screen = Screen::stderr();
-    let config = match load(file, &mut screen) {
+    let ready = load(file, &mut Screen::stderr()).and_then(|config| start_log(config.log).map(|()| config));
+    let config = match ready {
         Ok(config) => config,
         Err(exit) => return exit,
     };
-    if let Err(error) = telemetry::start(config.log) {
-        screen.line(chain(&error));
-        return Exit::Usage;
-    }
     let ran = block_on(async {
         // Before anything else, so that a signal that comes early is not lost.
         let mut signals = Signals::listen().map_err(Failure::Signals)?;

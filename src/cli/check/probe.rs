@@ -1,6 +1,7 @@
 //! One fetch of every reference, as a table. Never a value.
 
 use futures_util::{StreamExt, stream};
+use tokio::time::Instant;
 
 use super::{
     super::{
@@ -59,7 +60,10 @@ async fn row(
 ) -> (bool, [String; 7]) {
     let name =
         |identity: &str| [printable(&reference.slug), reference.manager_type.as_str().to_owned(), printable(identity)];
-    match resolver.probe(reference).await {
+    let started = Instant::now();
+    let probed = resolver.probe(reference).await;
+    let waited = format!("{:.1} ms", started.elapsed().as_secs_f64() * 1000.0);
+    match probed {
         Ok(probe) => {
             let [slug, manager, identity] = name(&probe.identity);
             let version = probe.version.map_or_else(String::new, |version| printable(&version.0));
@@ -74,7 +78,7 @@ async fn row(
                 Some(code) => format!("{} ({})", error.class.as_str(), printable(code)),
                 None => error.class.as_str().to_owned(),
             };
-            (false, [slug, manager, identity, class, String::new(), String::new(), String::new()])
+            (false, [slug, manager, identity, class, String::new(), waited, String::new()])
         }
     }
 }

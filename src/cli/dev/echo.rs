@@ -100,8 +100,11 @@ async fn answer(request: Request<Incoming>, told: mpsc::Sender<Arrival>) -> Resu
     let body =
         http_body_util::Limited::new(body, MAX_BODY_BYTES).collect().await.map(http_body_util::Collected::to_bytes);
     let reply = reply(&arrival, &body.unwrap_or_default());
-    // Nobody waits for the request of a full or closed channel.
-    let _ = told.try_send(arrival);
+    // The sidecar asks for `/` to see whether the gateway is there; that is nobody's request.
+    if head.uri.path().starts_with("/v1/") {
+        // A full channel belongs to someone who looks away.
+        let _ = told.try_send(arrival);
+    }
     let mut response = Response::new(Full::from(reply));
     response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     Ok(response)

@@ -1,13 +1,15 @@
 //! Header values, shortened so that a credential can be recognised and not used.
 
 /// Headers of a request that never hold a credential, and are shown whole.
-const PLAIN: [&str; 12] = [
+const PLAIN: [&str; 14] = [
     "accept",
     "accept-encoding",
+    "accept-language",
     "connection",
     "content-length",
     "content-type",
     "host",
+    "sec-fetch-mode",
     "transfer-encoding",
     "user-agent",
     "x-portkey-custom-host",

@@ -15,6 +15,9 @@ use super::{
     shorten::shorten,
 };
 
+/// What the echo is.
+const ECHO: &str = "built in, answers with what it receives";
+
 /// What runs where.
 pub struct Cast<'a> {
     /// Where clients connect.
@@ -23,27 +26,41 @@ pub struct Cast<'a> {
     pub admin: SocketAddr,
     /// The gateway.
     pub gateway: &'a Url,
-    /// Whether the gateway is the built-in echo.
-    pub echo: bool,
+    /// What the built-in echo plays.
+    pub echo: Role,
     /// Where secret and snapshot lie.
     pub folder: &'a Path,
+}
+
+/// What the echo plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The gateway.
+    Gateway,
+    /// The provider behind a gateway on this machine.
+    Provider(SocketAddr),
+    /// Nothing: the gateway is elsewhere and would not find it.
+    Nobody,
 }
 
 /// Names everything that runs.
 pub fn introduce(screen: &mut Screen, cast: &Cast<'_>) {
     let gateway = cast.gateway.as_str().trim_end_matches('/');
-    let rows = [
+    let mut rows = vec![
         ("sidecar", format!("http://{}", cast.sidecar), ""),
         ("admin", format!("http://{}", cast.admin), "/healthz /readyz /metrics"),
-        ("gateway", gateway.to_owned(), if cast.echo { "built in, answers with what it receives" } else { "" }),
+        ("gateway", gateway.to_owned(), if cast.echo == Role::Gateway { ECHO } else { "" }),
         ("state", cast.folder.display().to_string(), "private, removed at the end"),
     ];
+    if let Role::Provider(address) = cast.echo {
+        rows.insert(3, ("provider", format!("http://{address}"), ECHO));
+    }
     let width = rows.iter().map(|(_, value, _)| value.chars().count()).max().unwrap_or(0);
     screen.line("");
     for (name, value, note) in rows {
         let line = format!(
             "  {}  {value:width$}  {}",
-            screen.tint(Tone::Faint, format!("{name:7}")),
+            screen.tint(Tone::Faint, format!("{name:8}")),
             screen.tint(Tone::Faint, note)
         );
         screen.line(line.trim_end());
@@ -52,12 +69,13 @@ pub fn introduce(screen: &mut Screen, cast: &Cast<'_>) {
 }
 
 /// Tells what the client sent and what came of it.
-pub fn report(screen: &mut Screen, outcome: &Outcome) {
+pub fn report(screen: &mut Screen, cast: &Cast<'_>, outcome: &Outcome) {
     screen.line(format_args!("  A client named the virtual key {}:", screen.tint(Tone::Strong, VIRTUAL_KEY)));
     screen.line(format_args!("\n    POST {PATH}\n    x-portkey-provider: @{VIRTUAL_KEY}\n"));
     match outcome {
         Outcome::Arrived(arrival) => {
-            screen.line("  This arrived behind the sidecar:");
+            let receiver = if cast.echo == Role::Gateway { "gateway" } else { "provider" };
+            screen.line(format_args!("  The {receiver} received:"));
             screen.line(format_args!("\n    {}", printable(&arrival.line)));
             for (name, value) in arrival.shortened() {
                 let line = format!("{name}: {}", printable(&value));
