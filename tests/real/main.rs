@@ -32,6 +32,7 @@ mod process;
 #[allow(dead_code, reason = "offers what tests may need")]
 mod provider;
 mod stage;
+mod vault;
 
 use std::process::ExitCode;
 
@@ -42,5 +43,15 @@ fn main() -> ExitCode {
         stage::gateway_opens_realtime_sessions,
         stage::openbao_counts_reads,
         stage::openbao_logs_in_service_accounts,
+        vault::reads_every_path_form,
+        vault::reads_versions_as_asked,
+        vault::tells_denials_from_dead_tokens,
+        vault::keeps_a_fixed_token_alive,
+        vault::logs_in_with_approle_and_stays_in,
+        vault::stops_asking_when_refused,
+        vault::stays_in_its_namespace,
+        vault::waits_out_quotas_seals_and_outages,
+        vault::trusts_only_named_authorities,
+        vault::logs_in_as_a_service_account,
     ])
 }

@@ -2,6 +2,7 @@
 
 use std::{fs, path::PathBuf, process::Stdio, time::Duration};
 
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 use tokio::{
     process::{Child, Command},
     time::{Instant, sleep},
@@ -66,6 +67,14 @@ impl Process {
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()).expect("a pid")).expect("a pid");
         rustix::process::kill_process(pid, signal).unwrap_or_else(|error| panic!("{}: {error}", self.name));
+    }
+
+    /// Stops it until [`Signal::CONT`](rustix::process::Signal::CONT), and returns when it stands still.
+    pub fn pause(&self) {
+        self.signal(rustix::process::Signal::STOP);
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()).expect("a pid")).expect("a pid");
+        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(pid), stopped).unwrap_or_else(|error| panic!("{}: {error}", self.name));
     }
 
     /// Waits for its end.

@@ -38,6 +38,11 @@ path "secret/data/forbidden" { capabilities = ["deny"] }
 impl OpenBao {
     /// Starts and prepares a server, in about half a second.
     pub async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// [`Self::start`] with more of its configuration, a second listener for example.
+    pub async fn start_with(more: &str) -> Self {
         let program = installed("bao");
         let address = free_address();
         let audit = harness::folder().join(format!("openbao-{}.audit", address.port()));
@@ -46,7 +51,8 @@ impl OpenBao {
             r#"storage "inmem" {{}}
                listener "tcp" {{ address = "{address}" tls_disable = true }}
                audit "file" "reads" {{ options {{ file_path = "{}" }} }}
-               api_addr = "http://{address}""#,
+               api_addr = "http://{address}"
+               {more}"#,
             audit.display()
         );
         fs::write(&config, text).expect("a configuration");
