@@ -153,7 +153,7 @@ async fn a_hangup_reads_files_again() {
     // Content that did not change is read only when somebody asks.
     running.signal(Signal::HUP);
     running.line("Reading files again.").await;
-    running.line("snapshot loaded").await;
+    running.line("The snapshot is loaded.").await;
     assert!(get(admin, "/healthz").await.starts_with("HTTP/1.1 200"));
     running.signal(Signal::TERM);
     assert_eq!(running.exit().await, 0, "{:#?}", running.seen);
