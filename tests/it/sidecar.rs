@@ -108,7 +108,9 @@ async fn it_serves_until_it_is_told_to_stop() {
         let mut running = Running::start(folder.path());
         let (listen, admin) = running.addresses().await;
         assert!(get(admin, "/healthz").await.starts_with("HTTP/1.1 200"));
-        assert!(get(admin, "/metrics").await.contains("sidekey_snapshot_version 1"));
+        // Counted right after the swap that let it serve.
+        let counted = async { while !get(admin, "/metrics").await.contains("sidekey_snapshot_version 1") {} };
+        timeout(PATIENCE, counted).await.unwrap();
         assert!(get(listen, "/log/stream").await.starts_with("HTTP/1.1 404"));
         running.signal(signal);
         assert_eq!(running.exit().await, 0, "{:#?}", running.seen);
