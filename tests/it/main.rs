@@ -4,10 +4,12 @@
 
 mod admin;
 mod cli;
+mod coalesce;
 mod config;
 mod contract;
 mod egress;
 mod examples;
+mod freshness;
 mod harness;
 mod layers;
 mod proxy_body;
@@ -15,4 +17,5 @@ mod proxy_redact;
 mod proxy_request;
 mod proxy_server;
 mod proxy_websocket;
+mod resolver;
 mod sidecar;
