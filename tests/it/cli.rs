@@ -47,6 +47,8 @@ fn folder(configuration: &str, snapshot: &str) -> TempDir {
     folder
 }
 
+/// The fingerprint of [`CANARY`] under the key `0123456789abcdef`.
+const FINGERPRINT: &str = "0c054ca0e4ad8156";
 const CONFIGURATION: &str = "snapshot: {file: snapshot.json}\nmanagers: {file: {root: secrets}}\n";
 
 /// A snapshot whose references name these files, each mapped by an integration of the same slug.
@@ -216,4 +218,33 @@ fn explain_wants_a_request_and_a_snapshot() {
     let ran = sidekey_reading(here, &["explain", "--config", "sidecar.yaml"], &[], "GET /v1/models");
     assert_eq!((ran.status, ran.out.as_str()), (64, ""), "{ran:?}");
     assert!(ran.err.starts_with("snapshot.json: "), "{ran:?}");
+}
+
+#[test]
+fn check_fetches_every_reference_and_shows_no_value() {
+    let folder = folder(CONFIGURATION, &snapshot(&[("good", "openai"), ("same", "openai"), ("absent", "nothing")]));
+    fs::write(folder.path().join("key"), "0123456789abcdef").unwrap();
+    let variables = [("SIDEKEY_FINGERPRINT_KEY_FILE", "key")];
+    let ran = sidekey(folder.path(), &["check", "--config", "sidecar.yaml", "--resolve"], &variables);
+    assert_eq!(ran.status, 1, "{ran:?}");
+    let rows: Vec<Vec<&str>> =
+        ran.out.lines().map(|line| line.split("  ").filter(|cell| !cell.is_empty()).collect()).collect();
+    assert_eq!(rows[0], ["no problems; 3 references and 3 entities"]);
+    assert_eq!(
+        rows[1].iter().map(|cell| cell.trim()).collect::<Vec<_>>(),
+        ["REFERENCE", "MANAGER", "IDENTITY", "CLASS", "VERSION", "LATENCY", "FINGERPRINT"]
+    );
+    let cell = |row: usize, column: usize| rows[row][column].trim();
+    assert_eq!((cell(2, 0), cell(2, 1), cell(2, 3)), ("good", "file", "ok"), "{}", ran.out);
+    // HMAC-SHA-256 under the key of the file, as openssl prints it.
+    assert_eq!((cell(2, 6), cell(3, 6)), (FINGERPRINT, FINGERPRINT), "{}", ran.out);
+    assert_eq!((cell(4, 0), cell(4, 4), cell(4, 6)), ("absent", "-", "-"), "{}", ran.out);
+    assert!(cell(4, 3).starts_with("gone"), "{}", ran.out);
+    assert_eq!(rows[5], ["2 of 3 references fetched"]);
+    assert!(!ran.out.contains(CANARY) && ran.err.is_empty(), "{ran:?}");
+
+    fs::write(folder.path().join("snapshot.json"), snapshot(&[("good", "openai")])).unwrap();
+    let ran = sidekey(folder.path(), &["check", "--config", "sidecar.yaml", "--resolve"], &[]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    assert!(ran.out.ends_with("1 reference fetched\n") && !ran.out.contains(FINGERPRINT), "{ran:?}");
 }

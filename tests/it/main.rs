@@ -7,6 +7,7 @@ mod cli;
 mod coalesce;
 mod config;
 mod contract;
+mod dev;
 mod egress;
 mod examples;
 mod freshness;
