@@ -8,8 +8,10 @@ mod nearest;
 mod problem;
 mod reader;
 mod sections;
+mod shown;
 mod tree;
 mod value;
+mod variables;
 
 pub use problem::{Invalid, Place, Problem, why};
 pub use reader::Key;

@@ -9,15 +9,10 @@ use std::{ffi::OsString, ops::RangeInclusive, time::Duration};
 use super::{
     nearest::nearest,
     problem::{Place, Problem},
-    tree::{self, Entry, Node, Value},
+    shown::{clean, show},
+    tree::{Entry, Node, Value},
+    variables::{Form, Override, is_service_link, overrides, variable},
 };
-
-/// What environment variables of ours begin with.
-const PREFIX: &str = "SIDEKEY_";
-/// Longest value shown in a message, in characters.
-const SHOWN: usize = 80;
-/// Parts of a key name that mark its value as not to be shown: people put the credential where its file's name belongs.
-const PRIVATE: [&str; 6] = ["token", "secret", "password", "key", "jwt", "credential"];
 
 /// Reads one configuration.
 #[derive(Debug)]
@@ -40,32 +35,10 @@ pub struct Key {
     pub built: bool,
 }
 
-/// One environment variable of ours.
-#[derive(Debug)]
-struct Override {
-    name: String,
-    /// The dotted key it sets.
-    key: String,
-    /// `None` when it is not UTF-8.
-    text: Option<String>,
-    asked: bool,
-}
-
 /// A value and where it was found.
 struct Found {
     value: Value,
     place: Place,
-}
-
-/// How the text of an environment variable becomes a value.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
-    /// It is the value.
-    Text,
-    /// It is a YAML scalar or flow list.
-    Yaml,
-    /// As YAML when it starts with `[`, else as text.
-    TextOrList,
 }
 
 // === impl Reader ===
@@ -404,51 +377,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-// === impl Form ===
-
-impl Form {
-    fn read(self, text: Option<&str>) -> Result<Value, &'static str> {
-        let text = text.ok_or("is not UTF-8")?;
-        let trimmed = text.trim();
-        if trimmed.is_empty() {
-            // Silently taking away, say, `tls.client_ca_file` would open a door.
-            return Err("is empty; give a value, or unset the variable");
-        }
-        if self == Self::Text || (self == Self::TextOrList && !trimmed.starts_with('[')) {
-            return Ok(Value::Text(text.to_owned()));
-        }
-        match tree::parse(trimmed) {
-            Ok(Node { value: Value::Map(_), .. }) | Err(_) => Err("is not a YAML value or a list like [a, b]"),
-            Ok(node) => Ok(node.value),
-        }
-    }
-}
-
-/// The variables of ours, without the links Kubernetes sets for a service that is called `sidekey`.
-fn overrides(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<Override> {
-    let mut overrides: Vec<_> = variables
-        .into_iter()
-        .filter_map(|(name, value)| {
-            let name = name.to_string_lossy().into_owned();
-            let rest = name.strip_prefix(PREFIX)?;
-            if rest.starts_with("SERVICE_") || rest.starts_with("PORT") {
-                return None;
-            }
-            // Only the canonical spelling names a key: two variables that differ in case cannot both win.
-            let key = if rest.chars().any(char::is_lowercase) { rest.to_owned() } else { rest.to_lowercase() };
-            let key = key.replace("__", ".");
-            Some(Override { key, name, text: value.into_string().ok(), asked: false })
-        })
-        .collect();
-    overrides.sort_by(|one, other| one.name.cmp(&other.name));
-    overrides
-}
-
-/// The variable that sets `key`.
-pub fn variable(key: &str) -> String {
-    format!("{PREFIX}{}", key.replace('.', "__").to_uppercase())
-}
-
 /// `a`, `a or b`, `a, b or c`.
 fn alternatives<'w>(words: impl Iterator<Item = &'w str>) -> String {
     let words: Vec<_> = words.collect();
@@ -459,13 +387,6 @@ fn alternatives<'w>(words: impl Iterator<Item = &'w str>) -> String {
     }
 }
 
-fn is_service_link(name: &str) -> bool {
-    name.ends_with("_SERVICE_HOST")
-        || name.contains("_SERVICE_PORT")
-        || name.contains("_PORT_")
-        || name.ends_with("_PORT")
-}
-
 fn look_up<'t>(entries: &'t [Entry], key: &str) -> Option<&'t Entry> {
     let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
     let entry = entries.iter().find(|entry| entry.key == first)?;
@@ -474,33 +395,6 @@ fn look_up<'t>(entries: &'t [Entry], key: &str) -> Option<&'t Entry> {
         (Some(rest), Value::Map(entries)) => look_up(entries, rest),
         (Some(_), _) => None,
     }
-}
-
-/// A value as its owner wrote it, or a word for it where it may be a credential.
-fn show(key: &str, value: &Value) -> String {
-    let last = key.rsplit('.').next().unwrap_or(key);
-    let private = PRIVATE.iter().any(|part| last.contains(part));
-    match value {
-        Value::Null => "nothing".to_owned(),
-        Value::Bool(flag) => flag.to_string(),
-        Value::List(_) => "a list".to_owned(),
-        Value::Map(_) => "a section".to_owned(),
-        _ if private => "the value (not shown)".to_owned(),
-        Value::Whole(number) => number.to_string(),
-        Value::Float(number) => number.to_string(),
-        // `user:password@host` and `?sig=…` are credentials in the clothes of an address.
-        Value::Text(text) if text.contains(['@', '?']) => "the value (not shown)".to_owned(),
-        Value::Text(text) => format!("{:?}", clean(text)),
-    }
-}
-
-/// At most [`SHOWN`] characters on one line.
-fn clean(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    if text.chars().nth(SHOWN).is_some() {
-        shown.push('…');
-    }
-    shown
 }
 
 #[cfg(test)]

@@ -102,6 +102,10 @@ pub fn is_loopback(url: &Url) -> bool {
 pub fn host_pattern(text: &str) -> Result<String, String> {
     let host = text.to_ascii_lowercase();
     let name = host.strip_prefix('.').unwrap_or(&host);
+    if host.contains('@') {
+        // A remedy would repeat what stands before it.
+        return Err("holds a user name; write the host alone".to_owned());
+    }
     if let Some((_, rest)) = host.split_once("://") {
         let host = rest.split(['/', ':']).next().unwrap_or_default();
         return Err(format!("is a URL; write the host alone: {host}"));

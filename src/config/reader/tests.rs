@@ -1,6 +1,6 @@
 //! Reading goes on behind a fault, and shows nothing that is not its own.
 
-use super::*;
+use super::{super::tree, *};
 
 fn reader<'a>(text: &str, variables: &[(&str, &str)]) -> Reader<'a> {
     let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));

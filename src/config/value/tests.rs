@@ -100,6 +100,7 @@ fn host_patterns() {
             Case { text: ".svc.cluster.local", expected: Ok(".svc.cluster.local") },
             Case { text: "10.0.0.1", expected: Ok("10.0.0.1") },
             Case { text: "https://vault.example:8200/v1", expected: Err("write the host alone: vault.example") },
+            Case { text: "https://me:sk-1@vault", expected: Err("holds a user name; write the host alone") },
             Case { text: "*.example", expected: Err("write .example") },
             Case { text: "vault:8200", expected: Err("write the host alone: vault") },
             Case { text: ".", expected: Err("is not a host") },
