@@ -18,7 +18,7 @@ pub mod fake;
 mod file;
 mod guard;
 pub mod registry;
-#[cfg(feature = "vault")]
+#[cfg_attr(not(feature = "vault"), expect(dead_code, reason = "only managers that speak over a network retry"))]
 mod retry;
 #[cfg(feature = "vault")]
 mod session;

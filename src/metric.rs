@@ -121,12 +121,11 @@ impl Metrics {
         metrics
     }
 
-    /// The exposition text. What counts from scrape to scrape starts anew with it.
+    /// The exposition text.
     pub fn encode(&self) -> String {
         let mut text = String::with_capacity(8 * 1024);
         // Writing into a String cannot fail.
         let _ = encode(&mut text, &self.registry);
-        self.oldest_served_seconds.set(0.0);
         text
     }
 

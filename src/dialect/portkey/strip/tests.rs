@@ -203,7 +203,8 @@ fn sub_protocols_are_stripped_with_the_rest() {
 #[test]
 fn an_unmatched_request_keeps_its_own() {
     let key = ("x-portkey-api-key", "pk-1");
-    let rows: Vec<(Vec<(&str, &str)>, Vec<(&str, &str)>)> = vec![
+    type Headers = Vec<(&'static str, &'static str)>;
+    let rows: Vec<(Headers, Headers)> = vec![
         (vec![("authorization", "Bearer sk-real"), key], vec![("authorization", "Bearer sk-real")]),
         (vec![("authorization", "Bearer pk-1"), key], vec![]),
         (vec![("authorization", "bearer  pk-1 "), key], vec![]),
