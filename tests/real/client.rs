@@ -39,8 +39,11 @@ pub struct OpenReply {
     pub status: StatusCode,
     pub headers: HeaderMap,
     body: Incoming,
-    connection: AbortHandle,
+    _connection: Connection,
 }
+
+/// The task of a connection; closed when dropped, whatever is under way.
+struct Connection(AbortHandle);
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
@@ -106,7 +109,7 @@ impl Call {
     async fn over(self, stream: Box<dyn Stream>, host: String) -> OpenReply {
         let (mut sender, connection) =
             hyper::client::conn::http1::Builder::new().handshake(TokioIo::new(stream)).await.expect("a connection");
-        let connection = tokio::spawn(connection).abort_handle();
+        let connection = Connection(tokio::spawn(connection).abort_handle());
         let mut request = Request::builder().method(self.method).uri(&self.target).body(Full::new(self.body));
         let request = request.as_mut().unwrap_or_else(|error| panic!("{}: {error}", self.target));
         *request.headers_mut() = self.headers;
@@ -115,7 +118,7 @@ impl Call {
         }
         let request = std::mem::replace(request, Request::new(Full::default()));
         let (head, body) = sender.send_request(request).await.expect("a response").into_parts();
-        OpenReply { status: head.status, headers: head.headers, body, connection }
+        OpenReply { status: head.status, headers: head.headers, body, _connection: connection }
     }
 }
 
@@ -181,8 +184,8 @@ impl OpenReply {
     }
 }
 
-impl Drop for OpenReply {
+impl Drop for Connection {
     fn drop(&mut self) {
-        self.connection.abort();
+        self.0.abort();
     }
 }

@@ -23,16 +23,24 @@
 mod authority;
 #[allow(dead_code, reason = "offers what tests may need")]
 mod client;
+mod coalescing;
+mod command;
 #[allow(dead_code, reason = "offers what tests may need")]
 mod components;
+mod drain;
 mod harness;
+mod login;
 mod namespace;
 #[allow(dead_code, reason = "offers what tests may need")]
 mod process;
 #[allow(dead_code, reason = "offers what tests may need")]
 mod provider;
+mod sdk;
 mod stage;
+mod swap;
 mod vault;
+#[allow(dead_code, reason = "offers what tests may need")]
+mod world;
 
 use std::process::ExitCode;
 
@@ -53,5 +61,25 @@ fn main() -> ExitCode {
         vault::waits_out_quotas_seals_and_outages,
         vault::trusts_only_named_authorities,
         vault::logs_in_as_a_service_account,
+        sdk::portkey_python,
+        sdk::portkey_node,
+        sdk::openai_python,
+        sdk::openai_node,
+        sdk::anthropic_python,
+        login::by_token,
+        login::by_approle,
+        login::by_service_account,
+        login::refused,
+        coalescing::a_thousand_cold_requests_cost_one_read,
+        coalescing::the_client_that_caused_a_read_may_leave,
+        coalescing::keys_of_one_document_cost_one_read,
+        swap::loses_no_request_under_load,
+        swap::refuses_a_broken_file_with_all_its_faults,
+        swap::sets_one_bad_row_aside,
+        drain::a_running_stream_finishes,
+        drain::an_endless_stream_is_cut,
+        command::dev_once,
+        command::check_resolves_every_reference,
+        command::check_names_what_fails,
     ])
 }

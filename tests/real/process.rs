@@ -13,6 +13,9 @@ use crate::harness;
 /// How long a server may take to come up on a busy machine, seconds.
 const START_SECS: u64 = 60;
 
+/// How much of a log a failure shows, lines.
+const SHOWN_LINES: usize = 20;
+
 /// A running program. Dropping it kills it.
 pub struct Process {
     name: String,
@@ -43,6 +46,13 @@ impl Process {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
+    /// The last lines of it.
+    fn log_end(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().rev().take(SHOWN_LINES).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
     /// Asks `probe` until it gives something; panics when the program ends or takes too long.
     pub async fn until<T>(&mut self, what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
         let deadline = Instant::now() + Duration::from_secs(START_SECS);
@@ -51,9 +61,10 @@ impl Process {
                 return found;
             }
             if let Some(status) = self.child.try_wait().expect("a child can be asked") {
-                panic!("{} ended ({status}) before it was {what}:\n{}", self.name, self.log());
+                panic!("{} ended ({status}) before it was {what}:\n{}", self.name, self.log_end());
             }
-            assert!(Instant::now() < deadline, "{} is not {what} after {START_SECS} s:\n{}", self.name, self.log());
+            let late = Instant::now() >= deadline;
+            assert!(!late, "{} is not {what} after {START_SECS} s:\n{}", self.name, self.log_end());
             sleep(Duration::from_millis(10)).await;
         }
     }

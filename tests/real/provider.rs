@@ -9,6 +9,7 @@
 //! - [`Provider::script`] decides from Rust what a host answers, for one test.
 
 mod answer;
+pub mod aws;
 mod name;
 mod realtime;
 
