@@ -168,6 +168,7 @@ fn refuses_forms_that_readers_take_differently() {
         (form(&[(&format!("\t{MODEL}"), b"a")]), AMBIGUOUS),
         (form(&[(&format!("{TEXT}\r\n{MODEL}"), b"a")]), AMBIGUOUS),
         (form(&[(&format!("{TEXT}; name=\"model\""), b"a")]), AMBIGUOUS),
+        (form(&[(&format!("{TEXT}; filename=\"a\"; name=\"model\""), b"a")]), AMBIGUOUS),
         (form(&[("Content-Disposition: form-data; name*=utf-8''model", b"a")]), AMBIGUOUS),
         (form(&[(&format!("{MODEL}\r\nContent-Transfer-Encoding: base64"), b"QA==")]), ENCODED),
         (form(&[(&format!("X-A: {}\r\n{MODEL}", "y".repeat(MAX_HEADERS)), b"a")]), HEADERS_TOO_LONG),

@@ -231,6 +231,7 @@ fn an_unmatched_request_keeps_its_own() {
             vec![("x-api-key", "sk"), ("cookie", "a=b"), ("x-amz-date", "1")],
         ),
         (vec![("x-api-key", "dummy")], vec![("x-api-key", "dummy")]),
+        (vec![("x-api-key", ""), ("x-portkey-api-key", "")], vec![("x-api-key", "")]),
         (vec![("x-api-key", "pk-1"), key], vec![]),
         (
             vec![("x-portkey-virtual-key", "vk"), ("x-portkey-provider", "openai")],
