@@ -18,7 +18,7 @@ pub mod fake;
 mod file;
 mod guard;
 pub mod registry;
-#[cfg_attr(not(feature = "vault"), expect(dead_code, reason = "only managers that speak over a network retry"))]
+#[cfg(feature = "vault")]
 mod retry;
 #[cfg(feature = "vault")]
 mod session;

@@ -121,11 +121,12 @@ impl Metrics {
         metrics
     }
 
-    /// The exposition text.
+    /// The exposition text. What counts from scrape to scrape starts anew with it.
     pub fn encode(&self) -> String {
         let mut text = String::with_capacity(8 * 1024);
         // Writing into a String cannot fail.
         let _ = encode(&mut text, &self.registry);
+        self.oldest_served_seconds.set(0.0);
         text
     }
 

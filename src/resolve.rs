@@ -2,17 +2,42 @@
 //!
 //! The unit of fetching and caching is the document (identity + path + version), so that five keys of one JSON secret cost
 //! one read. Whether a remembered document may be served is decided by [`freshness`] alone.
+//!
+//! ```text
+//! mapping → slot of its document → judge ─ fresh, stale ───────────────────→ pick → credential
+//!                                        ├ refresh ahead, stale → flight, nobody waits for it
+//!                                        ├ fetch → flight (one for each document) → next slot → pick
+//!                                        └ refused → error
+//! ```
 
-use std::{sync::Arc, time::Duration};
+mod cache;
+mod denials;
+mod document;
+mod engine;
+mod flight;
+pub mod freshness;
+mod meter;
+mod pick;
+mod slot;
 
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+use self::{
+    document::Document,
+    engine::{Engine, Look},
+    flight::Answer,
+    pick::Wanted,
+    slot::SlotKey,
+};
 use crate::{
-    manager::{FailureClass, FetchError, Managers, Version},
+    manager::{FailureClass, FetchError, Fetched, Managers, Version},
     metric::Metrics,
     model::{Mapping, Reference, Snapshot},
     secret::Credential,
 };
-
-pub mod freshness;
 
 /// `cache.*`.
 #[derive(Clone, Copy, Debug)]
@@ -76,44 +101,9 @@ pub struct ResolveError {
     pub source: Option<Arc<FetchError>>,
 }
 
-/// Resolves mappings. Cheap to share; holds every cached document of the process.
-#[derive(Debug)]
+/// Resolves mappings. Holds every cached document of the process; share it as `Arc<Resolver>`.
 pub struct Resolver {
-    settings: Settings,
-    managers: Arc<dyn Managers>,
-    metrics: Arc<Metrics>,
-}
-
-// === impl Resolver ===
-
-impl Resolver {
-    /// A resolver with an empty cache.
-    pub fn new(settings: Settings, managers: Arc<dyn Managers>, metrics: Arc<Metrics>) -> Self {
-        Self { settings, managers, metrics }
-    }
-
-    /// Resolves `mappings` in parallel; the answer stands in the same order. A hit does not wait for anything.
-    ///
-    /// # Errors
-    /// [`ResolveError`] of the first mapping that cannot be resolved.
-    pub async fn resolve(&self, mappings: &[Arc<Mapping>]) -> Result<Vec<Resolved>, ResolveError> {
-        let _ = (mappings, &self.settings, &self.managers, &self.metrics);
-        Ok(Vec::new())
-    }
-
-    /// Drops every slot that nothing in `snapshot` names. Called after each swap.
-    pub fn retain(&self, snapshot: &Snapshot) {
-        let _ = snapshot;
-    }
-
-    /// Fetches `reference` past the cache and leaves the cache as it was. For `check --resolve`.
-    ///
-    /// # Errors
-    /// [`FetchError`], classed.
-    pub async fn probe(&self, reference: &Reference) -> Result<Probe, FetchError> {
-        let _ = reference;
-        Err(FetchError::new(FailureClass::Unavailable))
-    }
+    engine: Arc<Engine>,
 }
 
 /// What [`Resolver::probe`] saw. Never a value.
@@ -127,4 +117,140 @@ pub struct Probe {
     pub elapsed: Duration,
     /// The picked value (or whole document), for the caller to fingerprint.
     pub value: Arc<Credential>,
+}
+
+/// What is remembered for one reference. Never a value.
+#[derive(Debug)]
+pub struct SlotStatus {
+    /// Which.
+    pub reference: Arc<Reference>,
+    /// What a request would find now.
+    pub state: SlotState,
+    /// Time since the fetch of the remembered document.
+    pub age: Option<Duration>,
+    /// Its version.
+    pub version: Option<Version>,
+    /// Failed reads in a row since.
+    pub failures: u32,
+    /// Class of the last of them.
+    pub class: Option<FailureClass>,
+}
+
+/// The state of a slot, as a request would find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotState {
+    /// Nothing is remembered, or nothing that may be served: a request would wait for a read.
+    Empty,
+    /// Fresh.
+    Fresh,
+    /// Past its soft lifetime, before the hard bound.
+    Stale,
+    /// Nothing may be served, and the last failure still stands.
+    Refused,
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// The spelling of logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+// === impl Resolver ===
+
+impl Resolver {
+    /// A resolver with an empty cache. Starts its maintenance task, which ends with it.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    pub fn new(settings: Settings, managers: Arc<dyn Managers>, metrics: Arc<Metrics>) -> Self {
+        let engine = Arc::new(Engine::new(settings, managers, metrics));
+        tokio::spawn(engine::maintain(Arc::downgrade(&engine)));
+        Self { engine }
+    }
+
+    /// Resolves `mappings` in parallel; the answer stands in the same order. A hit does not wait for anything.
+    ///
+    /// The caller has checked that whoever asks may use these mappings: the cache does not know workspaces.
+    ///
+    /// # Errors
+    /// [`ResolveError`] of the first mapping that cannot be resolved.
+    pub async fn resolve(&self, mappings: &[Arc<Mapping>]) -> Result<Vec<Resolved>, ResolveError> {
+        let (now, wall_clock) = (Instant::now(), OffsetDateTime::now_utc());
+        let mut resolved = Vec::with_capacity(mappings.len());
+        let mut rest = mappings.iter();
+        for mapping in rest.by_ref() {
+            match self.engine.look(mapping, now, wall_clock)? {
+                Look::Found(found) => resolved.push(found),
+                Look::Awaits(flight) => {
+                    // Every flight is in the air before the first is waited for.
+                    let looks: Vec<_> =
+                        rest.as_slice().iter().map(|mapping| self.engine.look(mapping, now, wall_clock)).collect();
+                    resolved.push(self.engine.land(mapping, flight).await?);
+                    for (mapping, look) in rest.zip(looks) {
+                        resolved.push(match look? {
+                            Look::Found(found) => found,
+                            Look::Awaits(flight) => self.engine.land(mapping, flight).await?,
+                        });
+                    }
+                    break;
+                }
+            }
+        }
+        Ok(resolved)
+    }
+
+    /// Drops every slot that nothing in `snapshot` names, and stores no other from now on. Called after each swap.
+    pub fn retain(&self, snapshot: &Snapshot) {
+        let mut named = HashMap::with_capacity(snapshot.references.len());
+        for reference in &snapshot.references {
+            let ttl = reference.ttl.unwrap_or(self.engine.settings.ttl);
+            let longest = named.entry(SlotKey::of(reference)).or_insert(ttl);
+            *longest = ttl.max(*longest);
+        }
+        self.engine.cache.retain(named);
+        self.engine.tidy();
+    }
+
+    /// Fetches `reference` past the cache and leaves the cache as it was. For `check --resolve`.
+    ///
+    /// # Errors
+    /// [`FetchError`], classed.
+    pub async fn probe(&self, reference: &Reference) -> Result<Probe, FetchError> {
+        if !reference.lifespan.usable_at(OffsetDateTime::now_utc()) {
+            return Err(FetchError::new(FailureClass::Misconfigured).with_code("inactive"));
+        }
+        let Answer { result, identity, asked_at, at } = self.engine.ask(reference, None).await;
+        let Fetched::Document { value, map, version, not_after: _ } = result? else {
+            return Err(FetchError::new(FailureClass::Malformed).with_code("unchanged"));
+        };
+        let document = Document::new(value, map, version);
+        let value = document
+            .pick(&Wanted::by_reference(reference, map))
+            .map_err(|error| FetchError::new(FailureClass::Malformed).with_source(error))?;
+        Ok(Probe {
+            identity: identity.unwrap_or_default(),
+            version: document.version().cloned(),
+            elapsed: at.saturating_duration_since(asked_at),
+            value,
+        })
+    }
+
+    /// What is remembered for each reference of `snapshot`, in its order.
+    pub fn slots(&self, snapshot: &Snapshot) -> Vec<SlotStatus> {
+        let now = Instant::now();
+        snapshot.references.iter().map(|reference| self.engine.status(reference, now)).collect()
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver").field("cache", &self.engine.cache).finish_non_exhaustive()
+    }
 }

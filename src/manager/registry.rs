@@ -147,8 +147,6 @@ impl Registry {
     }
 
     fn make(&self, reference: &Reference) -> Result<Arc<dyn SecretManager>, FetchError> {
-        let misfit = |reason: String| FetchError::new(FailureClass::Misconfigured).with_source(reason);
-        self.admit(reference.manager_type, &reference.auth, &reference.location).map_err(misfit)?;
         let inner: Arc<dyn SecretManager> = match &reference.auth {
             #[cfg(feature = "vault")]
             AuthConfig::Vault(auth) => {
@@ -188,6 +186,8 @@ impl Registry {
 
 impl Managers for Registry {
     fn manager(&self, reference: &Reference) -> Result<Arc<dyn SecretManager>, FetchError> {
+        // Admitted when the snapshot was loaded; asked again because an object serves every path of its identity.
+        self.admit(reference.manager_type, &reference.auth, &reference.location).map_err(misfit)?;
         let now = Instant::now();
         let mut objects = self.objects();
         let dropped = objects.sweep(now);
@@ -266,8 +266,15 @@ impl Default for Ambient {
     }
 }
 
+fn misfit(reason: String) -> FetchError {
+    FetchError::new(FailureClass::Misconfigured).with_source(reason)
+}
+
 /// `error` with its causes, for a message at start.
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |error| error.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,30 +6,19 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use http::HeaderValue;
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
-use zeroize::Zeroizing;
 
-use super::{
-    FailureClass, FetchError,
-    retry::{Retries, jitter, transient},
-};
-use crate::secret::SecretValue;
+use super::{FailureClass, FetchError, retry::Retries};
 
-/// Longest lease that is taken at its word; what is longer is renewed as if it ended then.
-const MAX_LEASE: Duration = Duration::from_secs(30 * 24 * 3600);
+mod keeper;
+mod token;
 
-/// Pause before a failed renewal is tried again, at least; shorter only when the lease ends earlier.
-const RENEWAL_PAUSE: Duration = Duration::from_secs(5);
-
-/// Pause before the lease of a fixed token is asked for again.
-const LOOK_UP_PAUSE: Duration = Duration::from_secs(30);
+pub(super) use token::{Grant, Lease, Token};
 
 /// Speaks to the place that hands out tokens.
 #[async_trait]
@@ -59,31 +48,6 @@ pub(super) trait Authority: fmt::Debug + Send + Sync {
     fn patience(&self, strikes: u32) -> Duration;
 }
 
-/// What a login brings.
-#[derive(Debug)]
-pub(super) struct Grant {
-    /// The token as the manager wrote it.
-    pub(super) token: SecretValue,
-    /// How long it lasts.
-    pub(super) lease: Lease,
-}
-
-/// How long a token lasts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lease {
-    /// Not said yet.
-    Unknown,
-    /// It does not end.
-    Endless,
-    /// It ends.
-    Ends {
-        /// From now.
-        after: Duration,
-        /// Whether it can be extended.
-        renewable: bool,
-    },
-}
-
 /// Why a login failed.
 #[derive(Debug)]
 pub(super) struct LoginError {
@@ -91,12 +55,6 @@ pub(super) struct LoginError {
     pub(super) error: FetchError,
     /// The manager looked at the identity and said no: counts towards a lock-out.
     pub(super) refused: bool,
-}
-
-/// One token, ready to be sent. Shared by the fetches that use it and wiped when the last one lets go.
-pub(super) struct Token {
-    header: HeaderValue,
-    issued: Instant,
 }
 
 /// The login of one identity. Dropping it stops the renewals.
@@ -142,39 +100,6 @@ struct Verdict {
     code: Option<Arc<str>>,
     retry_after: Option<Duration>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
-}
-
-// === impl Token ===
-
-impl Token {
-    /// The token as a sensitive header value.
-    pub(super) fn header(&self) -> &HeaderValue {
-        &self.header
-    }
-
-    /// Time since the login that brought it.
-    pub(super) fn age(&self) -> Duration {
-        self.issued.elapsed()
-    }
-
-    /// `None` when no header can carry it.
-    fn new(token: &SecretValue) -> Option<Self> {
-        let text = token.expose().trim_ascii();
-        let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
-        bytes.extend_from_slice(text);
-        if bytes.is_empty() {
-            return None;
-        }
-        let mut header = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes)).ok()?;
-        header.set_sensitive(true);
-        Some(Self { header, issued: Instant::now() })
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Token").field("age", &self.age()).finish_non_exhaustive()
-    }
 }
 
 // === impl Session ===
@@ -253,7 +178,6 @@ impl Shared {
     async fn run_login(self: &Arc<Self>) -> Outcome {
         let result = tokio::time::timeout(self.deadline, self.attempt_login()).await;
         let result = result.unwrap_or_else(|_| Err(LoginError::accident(FetchError::new(FailureClass::Timeout))));
-        (self.observer)(result.as_ref().err().map(|login| login.error.class));
         self.report(&result);
         let mut state = self.state();
         state.running = None;
@@ -262,7 +186,7 @@ impl Shared {
                 state.strikes = 0;
                 state.refused = None;
                 state.current = Some(Held { token: Arc::clone(&token), ends: lease.ends() });
-                let keeper = tokio::spawn(keep(Arc::downgrade(self), Arc::clone(&token), lease));
+                let keeper = tokio::spawn(keeper::keep(Arc::downgrade(self), Arc::clone(&token), lease));
                 if let Some(old) = state.keeper.replace(keeper.abort_handle()) {
                     old.abort();
                 }
@@ -286,14 +210,15 @@ impl Shared {
         match result {
             // A fixed token is taken up, not logged in with.
             Ok(_) if !self.authority.renews_identity() => {}
-            Ok((_, lease)) => tracing::info!(identity, lease_secs = lease.seconds(), "logged in at a secret manager"),
-            Err(LoginError { error, refused }) => tracing::warn!(
-                identity,
-                class = error.class.as_str(),
-                refused,
-                error = error as &dyn std::error::Error,
-                "login at a secret manager failed"
-            ),
+            Ok((_, lease)) => {
+                (self.observer)(None);
+                tracing::info!(identity, lease_secs = lease.seconds(), "logged in at a secret manager");
+            }
+            Err(LoginError { error, refused }) => {
+                (self.observer)(Some(error.class));
+                let (class, error) = (error.class.as_str(), error as &dyn std::error::Error);
+                tracing::warn!(identity, class, refused, error, "login at a secret manager failed");
+            }
         }
     }
 
@@ -355,32 +280,6 @@ impl State {
     }
 }
 
-// === impl Lease ===
-
-impl Lease {
-    /// A lease of `seconds`, where 0 means that it does not end.
-    pub(super) fn of_seconds(seconds: u64, renewable: bool) -> Self {
-        match seconds {
-            0 => Self::Endless,
-            seconds => Self::Ends { after: Duration::from_secs(seconds).min(MAX_LEASE), renewable },
-        }
-    }
-
-    fn seconds(self) -> Option<u64> {
-        match self {
-            Self::Unknown | Self::Endless => None,
-            Self::Ends { after, .. } => Some(after.as_secs()),
-        }
-    }
-
-    fn ends(self) -> Option<Instant> {
-        match self {
-            Self::Unknown | Self::Endless => None,
-            Self::Ends { after, .. } => Some(Instant::now() + after),
-        }
-    }
-}
-
 // === impl LoginError ===
 
 impl LoginError {
@@ -420,80 +319,6 @@ impl From<Verdict> for FetchError {
             None => error,
         }
     }
-}
-
-/// Renews `token` at two thirds of its lease for as long as the session lives, and logs in anew where renewing ends: not
-/// renewable, refused, or shortened because the manager's maximum is near.
-async fn keep(session: Weak<Shared>, token: Arc<Token>, mut lease: Lease) {
-    while lease == Lease::Unknown {
-        let Some(shared) = session.upgrade() else { return };
-        match shared.authority.look_up(&token).await {
-            Ok(found) => lease = found,
-            Err(error) if transient(error.class) => {
-                drop(shared);
-                tokio::time::sleep(LOOK_UP_PAUSE).await;
-            }
-            Err(error) => {
-                let identity = &*shared.identity;
-                let class = error.class.as_str();
-                tracing::debug!(identity, class, "the lease of a token is not told, it is not renewed");
-                return;
-            }
-        }
-    }
-    let Lease::Ends { after: first, mut renewable } = lease else { return };
-    let (mut wait, mut ends) = (two_thirds(first), Instant::now() + first);
-    loop {
-        tokio::time::sleep(wait).await;
-        let Some(shared) = session.upgrade() else { return };
-        let mut nearly_over = !renewable;
-        if renewable {
-            match shared.authority.renew(&token).await {
-                Ok(Lease::Ends { after, renewable: still }) => {
-                    (renewable, ends) = (still, Instant::now() + after);
-                    wait = two_thirds(after);
-                    nearly_over = !still || after * 2 < first;
-                    shared.renewed(&token, ends);
-                    tracing::debug!(identity = &*shared.identity, lease_secs = after.as_secs(), "token renewed");
-                }
-                Ok(Lease::Endless | Lease::Unknown) => return,
-                Err(error) => {
-                    nearly_over = !transient(error.class);
-                    wait = pause_until(ends);
-                    tracing::warn!(
-                        identity = &*shared.identity,
-                        class = error.class.as_str(),
-                        error = &error as &dyn std::error::Error,
-                        "token not renewed"
-                    );
-                }
-            }
-        }
-        if nearly_over && shared.authority.renews_identity() {
-            let running = { shared.log_in(&mut shared.state()) };
-            let Ok(mut running) = running else { return };
-            drop(shared);
-            if matches!(running.wait_for(Option::is_some).await.as_deref(), Ok(Some(Ok(_)))) {
-                // The new token has a keeper of its own.
-                return;
-            }
-            wait = pause_until(ends);
-        }
-        if Instant::now() >= ends {
-            // Over: the next fetch logs in, or learns that a fixed token is dead.
-            return;
-        }
-    }
-}
-
-fn two_thirds(lease: Duration) -> Duration {
-    (lease * 2 / 3).max(Duration::from_secs(1))
-}
-
-/// A pause that leaves several tries before `ends`.
-fn pause_until(ends: Instant) -> Duration {
-    let rest = ends.saturating_duration_since(Instant::now());
-    (rest / 4).max(RENEWAL_PAUSE.min(rest)) + jitter(RENEWAL_PAUSE / 5)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Rows judge what the caller sees: class, document, version, time. What stands on the wire is the manager's own test.
 
 mod file;
+#[cfg(feature = "vault")]
 mod vault;
 
 use std::{sync::Arc, time::Duration};

@@ -4,11 +4,13 @@
 
 mod admin;
 mod cli;
+mod coalesce;
 mod config;
 mod contract;
 mod dev;
 mod egress;
 mod examples;
+mod freshness;
 mod harness;
 mod layers;
 mod proxy_body;
@@ -16,4 +18,5 @@ mod proxy_redact;
 mod proxy_request;
 mod proxy_server;
 mod proxy_websocket;
+mod resolver;
 mod sidecar;

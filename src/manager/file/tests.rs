@@ -77,6 +77,19 @@ fn what_lies_below_the_root_is_read_and_nothing_else() {
 }
 
 #[test]
+fn what_the_system_says_becomes_a_class() {
+    #[rustfmt::skip]
+    let rows = [
+        (Errno::NOENT, FailureClass::Gone), (Errno::NOTDIR, FailureClass::Gone), (Errno::ACCESS, FailureClass::Denied),
+        (Errno::XDEV, FailureClass::Misconfigured), (Errno::LOOP, FailureClass::Misconfigured),
+        (Errno::AGAIN, FailureClass::Unavailable), (Errno::IO, FailureClass::Unavailable), (Errno::MFILE, FailureClass::Unavailable),
+    ];
+    for (errno, class) in rows {
+        assert_eq!(FetchError::from(Fault::from(errno)).class, class, "{errno}");
+    }
+}
+
+#[test]
 fn names_stay_relative_and_without_version() {
     let folder = layout();
     let files = Files::open(&folder.path().join("root")).unwrap();

@@ -16,7 +16,7 @@ use crate::{
     manager::{FailureClass, FetchError},
 };
 
-/// Largest answer, in bytes. Vault itself limits a KV entry to about half of it.
+/// Largest answer, in bytes. Vault's own storage takes no larger entry, Consul's half of it.
 pub(super) const MAX_ANSWER: usize = 1024 * 1024;
 
 const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");

@@ -1,0 +1,221 @@
+//! What a request, a flight and the maintenance task share: look, board a flight, land, serve or refuse.
+//!
+//! [`Engine::look`] is the hit path: one look-up, one judgement, a few reference counts; it takes no lock of ours and waits
+//! for nothing.
+
+use std::{
+    sync::{Arc, Mutex, Weak},
+    time::Duration,
+};
+
+use time::OffsetDateTime;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use super::{
+    Outcome, ResolveError, Resolved, Settings, SlotState, SlotStatus,
+    cache::{Cache, Flight},
+    denials::Denials,
+    flight::GRACE,
+    freshness::{Decision, Memory, Terms},
+    meter::{Counted, Meter},
+    pick::Wanted,
+    slot::{Found, Sight, Slot, SlotKey},
+};
+use crate::{
+    manager::{FailureClass, FetchError, Managers},
+    metric::Metrics,
+    model::{Mapping, Reference},
+};
+
+/// How often ended slots are wiped and used ones looked over for a refresh ahead of time.
+const TIDY_EVERY: Duration = Duration::from_secs(1);
+/// Refreshes started by one round of that, so that documents fetched together are not all read in one second.
+const REFRESHES_A_ROUND: usize = 256;
+
+/// What resolver, flights and maintenance share.
+pub struct Engine {
+    pub(super) settings: Settings,
+    pub(super) managers: Arc<dyn Managers>,
+    pub(super) cache: Arc<Cache>,
+    pub(super) denials: Mutex<Denials>,
+    meter: Meter,
+}
+
+/// What looking at a mapping came to.
+pub enum Look {
+    /// Served from memory.
+    Found(Resolved),
+    /// A read is needed, and under way.
+    Awaits(Flight),
+}
+
+// === impl Engine ===
+
+impl Engine {
+    /// Over an empty cache.
+    pub fn new(settings: Settings, managers: Arc<dyn Managers>, metrics: Arc<Metrics>) -> Self {
+        let cache = Arc::new(Cache::new(&settings));
+        Self { settings, managers, cache, denials: Mutex::default(), meter: Meter::new(metrics) }
+    }
+
+    /// What memory says about `mapping`; starts whatever read it calls for. Never waits.
+    pub fn look(
+        self: &Arc<Self>,
+        mapping: &Mapping,
+        now: Instant,
+        wall_clock: OffsetDateTime,
+    ) -> Result<Look, ResolveError> {
+        let reference = &mapping.reference;
+        if !reference.lifespan.usable_at(wall_clock) {
+            return Err(self.refuse(reference, FailureClass::Misconfigured, None, &Sight::default(), now));
+        }
+        let (key, wanted) = (SlotKey::of(reference), Wanted::by_mapping(mapping));
+        loop {
+            let slot = self.cache.get(&key);
+            if let Some(slot) = &slot {
+                slot.mark_used(reference.ttl.unwrap_or(self.settings.ttl));
+            }
+            let mut sight = slot.as_deref().map(|slot| self.see(slot, &wanted)).unwrap_or_default();
+            let decision = sight.memory.judge(&self.terms(reference, slot.as_deref()), now);
+            match (decision, sight.found.take()) {
+                (Decision::Fresh, Some(found)) => {
+                    return Ok(Look::Found(self.serve(reference, found, Outcome::Hit, Counted::Hit, now)));
+                }
+                (Decision::RefreshAhead, Some(found)) => {
+                    drop(self.board(&key, slot.as_ref(), reference));
+                    return Ok(Look::Found(self.serve(reference, found, Outcome::Hit, Counted::Refresh, now)));
+                }
+                (Decision::Stale { refresh }, Some(found)) => {
+                    if refresh {
+                        drop(self.board(&key, slot.as_ref(), reference));
+                    }
+                    return Ok(Look::Found(self.serve(reference, found, Outcome::Stale, Counted::Stale, now)));
+                }
+                (Decision::Refused(class), _) => {
+                    return Err(self.refuse(reference, class, slot.as_deref(), &sight, now));
+                }
+                (Decision::Fetch, _) | (Decision::Fresh | Decision::RefreshAhead | Decision::Stale { .. }, None) => {
+                    if let Some(flight) = self.board(&key, slot.as_ref(), reference) {
+                        return Ok(Look::Awaits(flight));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for `flight` and takes from where it landed what `mapping` wants.
+    pub async fn land(&self, mapping: &Mapping, flight: Flight) -> Result<Resolved, ResolveError> {
+        let reference = &mapping.reference;
+        // The flight keeps a limit of its own; this one is for a manager that blocks the thread the flight runs on.
+        let limit = self.settings.deadline.saturating_add(2 * GRACE);
+        let landed = timeout(limit, flight).await;
+        let now = Instant::now();
+        let slot = match landed {
+            Ok(Ok(slot)) => slot,
+            Ok(Err(_lost)) => {
+                return Err(self.refuse(reference, FailureClass::Unavailable, None, &Sight::default(), now));
+            }
+            Err(_) => return Err(self.refuse(reference, FailureClass::Timeout, None, &Sight::default(), now)),
+        };
+        let sight = self.see(&slot, &Wanted::by_mapping(mapping));
+        match (sight.memory.failure, sight.memory.judge(&self.terms(reference, Some(&slot)), now), &sight.found) {
+            // Read for this request: it may be served whatever its lifetime, zero included.
+            (None, _, Some(found)) => Ok(self.serve(reference, found.clone(), Outcome::Miss, Counted::Miss, now)),
+            (Some(_), Decision::Fresh | Decision::RefreshAhead | Decision::Stale { .. }, Some(found)) => {
+                Ok(self.serve(reference, found.clone(), Outcome::Stale, Counted::Stale, now))
+            }
+            (failure, _, _) => {
+                let class = failure.map_or(FailureClass::Malformed, |failure| failure.class);
+                Err(self.refuse(reference, class, Some(&slot), &sight, now))
+            }
+        }
+    }
+
+    fn see(&self, slot: &Slot, wanted: &Wanted) -> Sight {
+        slot.look(wanted, self.settings.negative_ttl)
+    }
+
+    fn terms(&self, reference: &Reference, slot: Option<&Slot>) -> Terms {
+        Terms::new(&self.settings, reference.ttl, slot.map_or(0, Slot::seed))
+    }
+
+    fn serve(&self, reference: &Reference, found: Found, outcome: Outcome, counted: Counted, now: Instant) -> Resolved {
+        let age = found.held.age(now);
+        self.meter.count(reference.manager_type, counted);
+        self.meter.served(age);
+        Resolved { credential: found.credential, outcome, version: found.version, age }
+    }
+
+    /// The error for `reference`, with the failure that `slot` remembers or the reason why it does not yield the value.
+    fn refuse(
+        &self,
+        reference: &Arc<Reference>,
+        class: FailureClass,
+        slot: Option<&Slot>,
+        sight: &Sight,
+        now: Instant,
+    ) -> ResolveError {
+        self.meter.count(reference.manager_type, Counted::Error);
+        let failed = slot.and_then(Slot::failed);
+        let unpicked = || Some(Arc::new(FetchError::new(class).with_source(sight.unpicked?)));
+        ResolveError {
+            reference: Arc::clone(reference),
+            class,
+            retry_after: sight.memory.failure.map(|failure| failure.remaining(now)),
+            identity: failed.and_then(|failed| failed.identity.clone()),
+            source: failed.map(|failed| Arc::clone(&failed.error)).or_else(unpicked),
+        }
+    }
+
+    pub fn status(&self, reference: &Arc<Reference>, now: Instant) -> SlotStatus {
+        let slot = self.cache.get(&SlotKey::of(reference));
+        let memory = slot.as_deref().map_or_else(Memory::default, Slot::memory);
+        let failed = slot.as_deref().and_then(Slot::failed);
+        SlotStatus {
+            reference: Arc::clone(reference),
+            state: match memory.judge(&self.terms(reference, slot.as_deref()), now) {
+                Decision::Fetch => SlotState::Empty,
+                Decision::Fresh | Decision::RefreshAhead => SlotState::Fresh,
+                Decision::Stale { .. } => SlotState::Stale,
+                Decision::Refused(_) => SlotState::Refused,
+            },
+            age: memory.value.map(|held| held.age(now)),
+            version: slot.as_deref().and_then(Slot::document).and_then(|document| document.version()).cloned(),
+            failures: failed.map_or(0, |failed| failed.count),
+            class: failed.map(|failed| failed.failure.class),
+        }
+    }
+
+    /// Refreshes used slots before they go stale, whether or not a request comes by in time.
+    fn refresh_ahead(self: &Arc<Self>) {
+        if self.settings.refresh_ahead_ratio <= 0.0 {
+            return;
+        }
+        let now = Instant::now();
+        let due = self.cache.slots().filter(|(_, slot)| {
+            slot.used_by().is_some_and(|ttl| {
+                let terms = Terms::new(&self.settings, Some(ttl), slot.seed());
+                slot.memory().judge(&terms, now) == Decision::RefreshAhead
+            })
+        });
+        for (key, slot) in due.take(REFRESHES_A_ROUND) {
+            drop(self.board(&key, Some(&slot), slot.reference()));
+        }
+    }
+
+    pub fn tidy(&self) {
+        self.meter.entries(self.cache.tidy());
+    }
+}
+
+/// Tidies up as long as the resolver lives.
+pub async fn maintain(engine: Weak<Engine>) {
+    let mut round = interval(TIDY_EVERY);
+    round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        round.tick().await;
+        let Some(engine) = engine.upgrade() else { return };
+        engine.refresh_ahead();
+        engine.tidy();
+    }
+}
