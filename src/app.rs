@@ -44,6 +44,7 @@ pub struct Sidecar {
     addresses: Vec<SocketAddr>,
     admin_address: SocketAddr,
     feed: Arc<Feed>,
+    resolver: Arc<Resolver>,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
     reload: Option<Reload>,
@@ -120,7 +121,19 @@ impl Sidecar {
         let serving = tokio::spawn(server.run(proxy, shutdown.clone()));
         announce(&config.proxy, &addresses, admin_address);
         let _end_with_me = end.clone().drop_guard();
-        Ok(Self { addresses, admin_address, feed, metrics, shutdown, reload, serving, background, end, _end_with_me })
+        Ok(Self {
+            addresses,
+            admin_address,
+            feed,
+            resolver,
+            metrics,
+            shutdown,
+            reload,
+            serving,
+            background,
+            end,
+            _end_with_me,
+        })
     }
 
     /// Where clients connect, with the ports that were picked, in the order of `listen`.
@@ -148,11 +161,13 @@ impl Sidecar {
         &self.shutdown
     }
 
-    /// Reads every file again, changed or not.
+    /// Reads every file again, changed or not, and every secret in memory; returns at once.
     pub fn reload(&self) {
         if let Some(reload) = &self.reload {
             reload.request();
         }
+        let (resolver, end) = (Arc::clone(&self.resolver), self.end.clone());
+        self.background.spawn(async move { end.run_until_cancelled(resolver.refresh_all()).await });
     }
 
     /// Serves until it is signalled to stop: the first SIGTERM or SIGINT drains, the second cuts, SIGHUP reloads. False
@@ -163,7 +178,7 @@ impl Sidecar {
             tokio::select! {
                 signal = signals.next() => match signal {
                     Signal::Reload => {
-                        info!("Reading files again.");
+                        info!("Reading files and secrets again.");
                         self.reload();
                     }
                     Signal::Stop if stopping => self.shutdown.cut(),

@@ -218,6 +218,12 @@ impl Resolver {
         self.engine.tidy();
     }
 
+    /// Reads every remembered document again, used or not, a few hundred at a time, and returns when all have landed. A read
+    /// that fails leaves what is remembered as it would for a request.
+    pub async fn refresh_all(&self) {
+        self.engine.refresh_all().await;
+    }
+
     /// Fetches `reference` past the cache and leaves the cache as it was. For `check --resolve`.
     ///
     /// # Errors

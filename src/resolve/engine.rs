@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use time::OffsetDateTime;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
@@ -200,6 +201,15 @@ impl Engine {
         });
         for (key, slot) in due.take(REFRESHES_A_ROUND) {
             drop(self.board(&key, Some(&slot), slot.reference()));
+        }
+    }
+
+    /// Reads every remembered document again and returns when all have landed.
+    pub async fn refresh_all(self: &Arc<Self>) {
+        let slots: Vec<_> = self.cache.slots().collect();
+        for round in slots.chunks(REFRESHES_A_ROUND) {
+            let flights = round.iter().filter_map(|(key, slot)| self.board(key, Some(slot), slot.reference()));
+            join_all(flights.collect::<Vec<_>>()).await;
         }
     }
 

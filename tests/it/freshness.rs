@@ -64,6 +64,17 @@ async fn fresh_then_refreshed_ahead_of_time_while_used() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn everything_remembered_is_read_again_on_demand() {
+    let rig = Rig::new(SETTINGS, &[("one", "secret/one"), ("two", "secret/two"), ("unread", "secret/unread")]);
+    rig.fake.script("secret/one", [Answer::text("1"), Answer::text("2")]);
+    rig.fake.script("secret/two", [Answer::text("a"), Answer::fail(FailureClass::Unavailable)]);
+    assert_eq!((rig.get("one").await, rig.get("two").await), (miss("1"), miss("a")));
+    rig.resolver.refresh_all().await;
+    assert_eq!((rig.get("one").await, rig.get("two").await), (hit("2"), hit("a")), "a failure takes nothing away");
+    assert_eq!((rig.fake.calls("secret/two"), rig.fake.calls("secret/unread")), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_past_the_ratio_refreshes_what_nobody_used_before() {
     let rig = rig(SETTINGS, [Answer::text("1"), Answer::text("2").after(secs(2))]);
     rig.get("openai").await;

@@ -12,9 +12,23 @@ use tokio::{
     time::timeout,
 };
 
+use crate::harness::Gateway;
+
 /// Longest wait for anything. Only a failing test waits this long.
 const PATIENCE: Duration = Duration::from_secs(20);
 const SNAPSHOT: &str = r#"{"schema_version": 1, "version": 1, "organisation_id": "org"}"#;
+/// An integration over the file `secret`.
+const ONE_SECRET: &str = r#"{
+    "schema_version": 1, "version": 1, "organisation_id": "org",
+    "secret_references": [{
+        "id": "r", "slug": "r", "manager_type": "file", "auth_config": {}, "secret_path": "secret", "status": "active",
+        "allow_all_workspaces": true
+    }],
+    "integrations": [{
+        "id": "i", "slug": "openai", "ai_provider_id": "openai", "status": "active", "allow_all_workspaces": true,
+        "configurations": {}, "secret_mappings": [{"target_field": "key", "secret_reference_id": "r"}]
+    }]
+}"#;
 
 /// A running sidecar and its log.
 struct Running {
@@ -91,8 +105,13 @@ fn configuration(upstream: SocketAddr, more: &str) -> String {
 
 /// The reply to a GET, head and body.
 async fn get(address: SocketAddr, path: &str) -> String {
+    get_with(address, path, "").await
+}
+
+/// As [`get`], with `headers`.
+async fn get_with(address: SocketAddr, path: &str, headers: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut reply = String::new();
     timeout(PATIENCE, stream.read_to_string(&mut reply)).await.unwrap().unwrap();
@@ -154,9 +173,34 @@ async fn a_hangup_reads_files_again() {
     let (_, admin) = running.addresses().await;
     // Content that did not change is read only when somebody asks.
     running.signal(Signal::HUP);
-    running.line("Reading files again.").await;
+    running.line("Reading files and secrets again.").await;
     running.line("The snapshot is loaded.").await;
     assert!(get(admin, "/healthz").await.starts_with("HTTP/1.1 200"));
+    running.signal(Signal::TERM);
+    assert_eq!(running.exit().await, 0, "{:#?}", running.seen);
+}
+
+#[tokio::test]
+async fn a_hangup_reads_secrets_again() {
+    let gateway = Gateway::start().await;
+    let keys = "limits: {drain_delay_secs: 0}\nmanagers: {file: {root: .}}";
+    let folder = folder(&configuration(gateway.address, keys));
+    fs::write(folder.path().join("snapshot.json"), ONE_SECRET).unwrap();
+    fs::write(folder.path().join("secret"), "sk-1").unwrap();
+    let mut running = Running::start(folder.path());
+    let (listen, _) = running.addresses().await;
+    let received = async || {
+        let reply = get_with(listen, "/v1/models", "x-portkey-provider: @openai\r\n").await;
+        assert!(reply.starts_with("HTTP/1.1 200"), "{reply}");
+        let seen = gateway.seen().into_iter().rev().find(|seen| seen.target == "/v1/models").unwrap();
+        seen.headers["authorization"].to_str().unwrap().to_owned()
+    };
+    assert_eq!(received().await, "Bearer sk-1");
+    fs::write(folder.path().join("secret"), "sk-2").unwrap();
+    assert_eq!(received().await, "Bearer sk-1", "remembered for five minutes");
+    running.signal(Signal::HUP);
+    let renewed = async { while received().await != "Bearer sk-2" {} };
+    timeout(PATIENCE, renewed).await.expect("the new value was not read");
     running.signal(Signal::TERM);
     assert_eq!(running.exit().await, 0, "{:#?}", running.seen);
 }
