@@ -136,11 +136,14 @@ fn inherit_custom_host(
     }
 }
 
-/// Checks a host inside the path.
+/// Checks a host inside the path, and that the gateway heeds the entity's custom host on this path.
 ///
 /// # Errors
 /// [`PlanError::DestinationNotAllowed`].
 pub(super) fn path(head: &Parts, placement: &Placement, entity: &Entity) -> Result<(), PlanError> {
+    if placement.effective(entity, "custom_host").is_some() && reach::ignores_custom_host(&entity.provider, head) {
+        return Err(not_allowed("path"));
+    }
     let Some(bucket) = reach::file_id_bucket(&entity.provider, head) else { return Ok(()) };
     let field = if &*entity.provider == "bedrock" { "aws_s3_bucket" } else { "vertex_storage_bucket_name" };
     match placement.effective(entity, field) {

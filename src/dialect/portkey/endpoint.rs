@@ -24,7 +24,9 @@ pub(super) fn of(head: &Parts) -> Endpoint {
     let mut segments = path.split('/');
     let first = segments.next().unwrap_or_default();
     let rest = (segments.next(), segments.next(), segments.next());
-    let (get, post, delete) = (head.method == Method::GET, head.method == Method::POST, head.method == Method::DELETE);
+    // The router answers a HEAD with the handler of GET.
+    let get = matches!(head.method, Method::GET | Method::HEAD);
+    let (post, delete) = (head.method == Method::POST, head.method == Method::DELETE);
     match (first, rest) {
         ("realtime", (None, ..)) if get => Endpoint::Realtime,
         ("chat", (Some("completions"), None, _)) if post => Endpoint::Inference,
@@ -72,6 +74,8 @@ mod tests {
             ("POST", "/v1/responses/r1/cancel", Proxy),
             ("POST", "/v1/files", Storage),
             ("GET", "/v1/files/f1/content", Storage),
+            ("HEAD", "/v1/files/f1", Storage),
+            ("HEAD", "/v1/realtime", Realtime),
             ("GET", "/v1/batches/b1/output", Storage),
             ("POST", "/v1/batches/b1/cancel", Storage),
             ("GET", "/v1/fine_tuning/jobs", Storage),

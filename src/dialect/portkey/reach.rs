@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use url::Host;
 
 use super::{
-    endpoint::Endpoint,
+    endpoint::{self, Endpoint},
     host,
     placement::Placement,
     provider::{self, Host as BaseHost},
@@ -20,15 +20,24 @@ use crate::model::Entity;
 /// Every host that a request to `endpoint` may send the credential to; `None`: they cannot be told.
 pub(super) fn hosts(placement: &Placement, entity: &Entity, endpoint: Endpoint) -> Option<Vec<Host>> {
     let Some(custom) = placement.effective(entity, "custom_host") else { return base(placement, entity, endpoint) };
-    let custom = host::of_url(&custom.ok()?)?;
-    match endpoint {
-        Endpoint::Inference | Endpoint::Proxy => Some(vec![custom]),
-        // These ignore a custom host, for some providers or for all.
-        Endpoint::Storage | Endpoint::Realtime => {
-            let mut hosts = base(placement, entity, endpoint)?;
-            hosts.push(custom);
-            Some(hosts)
+    // `binding` refuses requests for which the gateway would leave it aside.
+    Some(vec![host::of_url(&custom.ok()?)?])
+}
+
+/// Whether the gateway leaves a custom host aside for this request and calls the provider's own: its WebSocket handler
+/// always does, and so do the handlers that reach storage or put an answer together from several calls (measured:
+/// `GET /v1/batches/b/output` of an openai target with a custom host asks api.openai.com, with the key).
+///
+/// Source: gateway 1.15.2 `src/handlers/realtimeHandlerNode.ts`, `requestHandlers` in `src/providers/*/index.ts`.
+pub(super) fn ignores_custom_host(provider: &str, head: &Parts) -> bool {
+    let path = head.uri.path();
+    match endpoint::of(head) {
+        Endpoint::Realtime => true,
+        Endpoint::Storage => {
+            matches!(provider, "bedrock" | "vertex-ai" | "fireworks-ai")
+                || (path.starts_with("/v1/batches/") && path.ends_with("/output"))
         }
+        Endpoint::Inference | Endpoint::Proxy => false,
     }
 }
 

@@ -230,13 +230,41 @@ fn references_bind_providers_and_hosts() {
         let found = refused(&sample, &chat(&[("x-portkey-provider", "@e")]));
         assert_eq!(found.as_deref(), expected, "{provider} {configurations} {providers:?} {hosts:?}");
     }
-    // Realtime ignores a custom host.
-    let sample = Sample::new().reference_for("r", &[], &[".corp.example"]).integration(
-        "e",
-        "openai",
-        Some("ref:r"),
-        r#"{"custom_host":"https://llm.corp.example/v1"}"#,
-    );
-    let realtime = head(Method::GET, "/v1/realtime", &[("x-portkey-provider", "@e")]);
-    assert_eq!(refused(&sample, &realtime).as_deref(), Some("allowed_hosts"));
+}
+
+#[test]
+fn a_custom_host_that_the_gateway_ignores_is_no_way_to_the_providers_own() {
+    let custom = r#"{"custom_host":"https://llm.corp.example/v1"}"#;
+    let bedrock = r#"{"custom_host":"https://llm.corp.example","aws_region":"eu-west-1","aws_s3_bucket":"ours"}"#;
+    let vertex = r#"{"custom_host":"https://llm.corp.example","vertex_region":"global"}"#;
+    for (provider, configurations, method, path, expected) in [
+        ("openai", custom, Method::GET, "/v1/realtime", Some("path")),
+        ("openai", custom, Method::GET, "/v1/batches/b1/output", Some("path")),
+        ("openai", custom, Method::HEAD, "/v1/batches/b1/output?x=y", Some("path")),
+        ("cohere", custom, Method::GET, "/v1/batches/b1/output", Some("path")),
+        ("fireworks-ai", custom, Method::POST, "/v1/files", Some("path")),
+        ("fireworks-ai", custom, Method::POST, "/v1/fine_tuning/jobs/j1/cancel", Some("path")),
+        ("bedrock", bedrock, Method::POST, "/v1/files", Some("path")),
+        ("bedrock", bedrock, Method::GET, "/v1/files/ours%2Fkey", Some("path")),
+        ("vertex-ai", vertex, Method::GET, "/v1/files", Some("path")),
+        ("openai", custom, Method::POST, "/v1/files", None),
+        ("openai", custom, Method::GET, "/v1/files/output", None),
+        ("openai", custom, Method::GET, "/v1/batches/b1", None),
+        ("openai", custom, Method::POST, "/v1/chat/completions", None),
+        ("openai", custom, Method::POST, "/v1/rerank", None),
+        ("openai", "{}", Method::GET, "/v1/realtime", None),
+        ("openai", "{}", Method::GET, "/v1/batches/b1/output", None),
+        ("fireworks-ai", "{}", Method::POST, "/v1/files", None),
+    ] {
+        let configurations = match provider {
+            "bedrock" => configurations.replace('}', r#","aws_access_key_id":"a","aws_secret_access_key":"s"}"#),
+            _ => configurations.to_owned(),
+        };
+        let key = (provider != "bedrock").then_some("sk");
+        let sample = Sample::new().integration("e", provider, key, &configurations);
+        for (name, value) in [("x-portkey-provider", "@e"), ("x-portkey-config", r#"{"provider":"@e"}"#)] {
+            let found = refused(&sample, &head(method.clone(), path, &[(name, value)]));
+            assert_eq!(found.as_deref(), expected, "{provider} {method} {path} {value}");
+        }
+    }
 }
