@@ -30,6 +30,7 @@ mod header_mode;
 mod host;
 mod inputs;
 mod json_scan;
+mod model_path;
 mod multipart_scan;
 mod name;
 mod path;
@@ -102,6 +103,8 @@ pub struct BodyPeek {
     pub fault: Option<&'static str>,
     /// Whether the limit was reached before the end, so that a model may lie beyond.
     pub truncated: bool,
+    /// Whether there is a model that is no text, or longer than a model is looked at.
+    pub unreadable: bool,
 }
 
 /// The `model` of a body and where it stands, in bytes from the start of the body.

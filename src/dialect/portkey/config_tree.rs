@@ -150,7 +150,12 @@ impl Reader {
         if target.get("provider").and_then(Node::text) == Some("") {
             return Err(invalid("`provider` is empty".to_owned()));
         }
-        let own = target.get("override_params").and_then(|params| params.member("model")).and_then(Node::text);
+        let own = target.get("override_params").and_then(|params| params.member("model"));
+        let own = match own.map(Node::text) {
+            Some(None) => return Err(invalid("`override_params.model` is text".to_owned())),
+            Some(text) => text,
+            None => None,
+        };
         let model = own.or(inherited);
         let shape = match target.get("targets") {
             Some(targets) => {
@@ -234,6 +239,7 @@ mod tests {
             r#"{"provider":1}"#,
             r#"{"provider":""}"#,
             r#"{"virtual_key":["a"]}"#,
+            r#"{"provider":"@a","override_params":{"model":["../x"]}}"#,
             r#"{"targets":[{"provider":"@a"}]}"#,
             r#"{"targets":[],"strategy":{"mode":"single"}}"#,
             r#"{"targets":{},"strategy":{"mode":"single"}}"#,

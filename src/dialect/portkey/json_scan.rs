@@ -106,7 +106,8 @@ impl JsonScan {
         if complete && self.state != State::End {
             self.break_off();
         }
-        BodyPeek { model: self.model, fault: self.fault, truncated }
+        let unreadable = self.met && self.model.is_none();
+        BodyPeek { model: self.model, fault: self.fault, truncated, unreadable }
     }
 
     /// Reads from `chunk[at]` on and returns where the next step starts, which is further on.

@@ -117,7 +117,8 @@ impl MultipartScan {
         if complete && open {
             self.break_off();
         }
-        BodyPeek { model: self.model, fault: self.fault, truncated: open && !complete }
+        let unreadable = self.met && self.model.is_none();
+        BodyPeek { model: self.model, fault: self.fault, truncated: open && !complete, unreadable }
     }
 
     /// Reads content from `chunk[at]` on, up to the next delimiter, and returns what comes next.

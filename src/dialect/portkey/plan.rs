@@ -19,7 +19,7 @@ use super::{
     },
     containment, deployment, endpoint, header_mode,
     inputs::Inputs,
-    name,
+    model_path, name,
     placement::Placement,
     query::Query,
 };
@@ -324,6 +324,7 @@ impl Request<'_> {
             return Err(misconfigured("the provider is no header text"));
         }
         let access: Access = access::of(entity).map_err(misconfigured)?;
+        model_path::check(entity, model, self.peek)?;
         let deployment = deployment::pick(entity, model)?;
         Ok(Placement::new(index, entity, access, deployment))
     }

@@ -87,6 +87,21 @@ fn finds_the_top_level_model() {
 }
 
 #[test]
+fn says_when_a_model_cannot_be_read() {
+    let long = format!(r#"{{"model":"{}"}}"#, "x".repeat(MAX_MODEL + 1));
+    for (body, expected) in [
+        (r#"{"model":["a"]}"#, true),
+        (r#"{"model":null}"#, true),
+        (long.as_str(), true),
+        (r#"{"model":"a"}"#, false),
+        (r#"{"a":{"model":[]}}"#, false),
+        ("[]", false),
+    ] {
+        assert_eq!(scan(body.as_bytes(), true).unreadable, expected, "{body:.40}");
+    }
+}
+
+#[test]
 fn refuses_a_second_model_and_what_breaks_after_one() {
     let rows = [
         (r#"{"model":"a","model":"b"}"#, DUPLICATE),

@@ -145,8 +145,12 @@ fn reads_a_part_as_node_does() {
         let peek = scan("B", &body, true);
         assert_eq!((peek.model.map(|model| model.value).as_deref(), peek.fault), (*expected, None), "{headers:.80}");
     }
-    let body = form(&[(MODEL, "x".repeat(MAX_MODEL + 1).as_bytes())]);
-    assert_eq!(scan("B", &body, true), BodyPeek::default());
+    let unreadable = BodyPeek { unreadable: true, ..BodyPeek::default() };
+    for (headers, content) in
+        [(MODEL, "x".repeat(MAX_MODEL + 1)), (&format!("{MODEL}; filename=\"a\""), "m".to_owned())]
+    {
+        assert_eq!(scan("B", &form(&[(headers, content.as_bytes())]), true), unreadable, "{headers}");
+    }
 }
 
 #[test]
