@@ -20,6 +20,7 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "no product code here")]
 
+mod attacks;
 mod authority;
 #[allow(dead_code, reason = "offers what tests may need")]
 mod client;
@@ -76,6 +77,9 @@ fn main() -> ExitCode {
         swap::loses_no_request_under_load,
         swap::refuses_a_broken_file_with_all_its_faults,
         swap::sets_one_bad_row_aside,
+        attacks::nothing_leaves_for_another_place,
+        attacks::unmatched_requests_reach_nothing_inside,
+        attacks::unresolved_is_never_sent,
         drain::a_running_stream_finishes,
         drain::an_endless_stream_is_cut,
         command::dev_once,
