@@ -5,6 +5,8 @@
 //!
 //! Not covered: buffers inside TLS, sockets and the HTTP codec, which are not ours to wipe.
 
+pub mod json;
+
 use std::{fmt, sync::OnceLock};
 
 use bytes::Bytes;
@@ -64,6 +66,12 @@ impl fmt::Debug for SecretValue {
 impl<'de> Deserialize<'de> for SecretValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer).map(Self::from)
+    }
+}
+
+impl From<Zeroizing<Vec<u8>>> for SecretValue {
+    fn from(bytes: Zeroizing<Vec<u8>>) -> Self {
+        Self(bytes)
     }
 }
 

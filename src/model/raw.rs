@@ -8,11 +8,14 @@ use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, IgnoredAny, MapAccess, Visitor},
+    de::{Error, MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
-use crate::secret::SecretValue;
+use crate::secret::{
+    SecretValue,
+    json::{Kind, Literal},
+};
 
 /// The whole document. Later names (`mcp_integrations`, `vault_connections`, `secrets`, `api_keys`) are unknown fields yet.
 #[derive(Deserialize)]
@@ -102,8 +105,8 @@ pub(super) struct Entity<'a> {
     pub(super) status: Given<String>,
     #[serde(default)]
     pub(super) expires_at: Given<String>,
-    #[serde(default)]
-    pub(super) key: Given<RawSecret>,
+    #[serde(default, borrow)]
+    pub(super) key: Given<&'a RawValue>,
     /// Of an integration.
     #[serde(default, borrow)]
     pub(super) configurations: Given<Members<'a>>,
@@ -270,43 +273,14 @@ impl RawSecret {
 }
 
 impl RawSecret {
-    /// Whether nothing is given: admin APIs show an empty key where they keep one.
-    pub(super) fn is_empty(&self) -> bool {
-        match self {
-            Self::Clear(text) => text.expose().is_empty(),
-            Self::Sealed => false,
+    /// Reads a credential straight into its wiped buffer. `None`: it is neither text nor sealed.
+    pub(super) fn read(raw: &RawValue) -> Option<Self> {
+        let literal = Literal::from(raw);
+        match literal.kind() {
+            Kind::String => literal.decode().map(|text| Self::Clear(text.into())),
+            Kind::Object => literal.member("$sealed").map(|_| Self::Sealed),
+            Kind::Null | Kind::Array | Kind::Scalar => None,
         }
-    }
-}
-
-impl<'de> Deserialize<'de> for RawSecret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ClearOrSealed;
-
-        impl<'de> Visitor<'de> for ClearOrSealed {
-            type Value = RawSecret;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or {\"$sealed\": …}")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<RawSecret, E> {
-                Ok(RawSecret::Clear(SecretValue::from(text.to_owned())))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawSecret, A::Error> {
-                let mut sealed = false;
-                while let Some((Name(name), IgnoredAny)) = map.next_entry()? {
-                    sealed |= name == "$sealed";
-                }
-                match sealed {
-                    true => Ok(RawSecret::Sealed),
-                    false => Err(A::Error::custom("neither a string nor sealed")),
-                }
-            }
-        }
-
-        deserializer.deserialize_any(ClearOrSealed)
     }
 }
 

@@ -7,16 +7,16 @@
 //!
 //! The document is parsed in place: what is picked goes straight into one zeroizing buffer, and nothing else is copied.
 
-mod json;
-
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use self::json::{Kind, Literal};
 use crate::{
     model::{FieldSpec, Mapping, Reference, ValueFormat},
-    secret::{Credential, SecretValue},
+    secret::{
+        Credential, SecretValue,
+        json::{Kind, Literal},
+    },
 };
 
 /// What to pick, and in which form. Together with a document it determines the value.

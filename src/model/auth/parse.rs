@@ -15,7 +15,7 @@ use crate::{
         Identity,
         raw::{Members, RawSecret},
     },
-    secret::SecretValue,
+    secret::{SecretValue, json::Literal},
 };
 
 /// Longest address, in bytes.
@@ -61,12 +61,12 @@ pub(in crate::model) fn identity(manager: ManagerType, members: &Members<'_>) ->
     feed(manager.as_str().as_bytes());
     for (key, value) in parts {
         feed(key.as_bytes());
-        match serde_json::from_str::<SecretValue>(value.get()) {
-            Ok(text) => {
+        match Literal::from(value).decode() {
+            Some(text) => {
                 feed(b"text");
-                feed(text.expose());
+                feed(&text);
             }
-            Err(_) => {
+            None => {
                 feed(b"json");
                 feed(value.get().as_bytes());
             }
@@ -177,15 +177,15 @@ impl Reader<'_> {
             self.fault(key, &format!("is missing; it must be {expected}"));
             return None;
         };
-        match serde_json::from_str::<RawSecret>(raw.get()) {
-            Ok(RawSecret::Sealed) => self.fault(key, RawSecret::SEALED),
-            Ok(RawSecret::Clear(value)) if value.expose().len() <= MAX_TEXT_BYTES => {
+        match RawSecret::read(raw) {
+            Some(RawSecret::Sealed) => self.fault(key, RawSecret::SEALED),
+            Some(RawSecret::Clear(value)) if value.expose().len() <= MAX_TEXT_BYTES => {
                 if value.expose_str().is_some_and(fits) {
                     return Some(value);
                 }
                 self.fault(key, &format!("must be {expected}"));
             }
-            Ok(RawSecret::Clear(_)) | Err(_) => self.fault(key, &format!("must be {expected}")),
+            Some(RawSecret::Clear(_)) | None => self.fault(key, &format!("must be {expected}")),
         }
         None
     }

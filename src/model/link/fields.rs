@@ -11,7 +11,7 @@ use super::{
 };
 use crate::model::{
     Deployment, EntityField, EntityKind, FieldRole, FieldSpec, FieldValue, Lifespan, Mapping, TargetField, ValueFormat,
-    raw::{self, Given, Members, RawSecret},
+    raw::{self, Given, Members},
 };
 
 /// Names under which deployments are stored, the first one wins.
@@ -41,7 +41,7 @@ struct Element {
 
 /// Where the fields of one entity are written.
 pub(super) struct Written<'a> {
-    pub(super) key: Given<RawSecret>,
+    pub(super) key: Given<&'a RawValue>,
     pub(super) members: Given<Members<'a>>,
     pub(super) mappings: Given<Vec<&'a RawValue>>,
 }
@@ -56,11 +56,9 @@ pub(super) fn read(
     let prefix = subject.kind.prefix();
     let members = report.value(prefix, written.members, "an object").unwrap_or(Members::none());
     let mut own = Own { fields: Vec::new(), deployments: deployments(subject, &members, report) };
-    if let Some(key) = report.value("key", written.key, "text, or null")
-        && !key.is_empty()
-    {
-        match literal::credential(key) {
-            Ok(value) => own.fields.push(EntityField { spec: FieldSpec::key(), value }),
+    if let Some(key) = report.value("key", written.key, "text, or null") {
+        match literal::value(FieldSpec::key(), key) {
+            Ok(value) => own.fields.extend(value.map(|value| EntityField { spec: FieldSpec::key(), value })),
             Err(message) => report.fault("key", message),
         }
     }

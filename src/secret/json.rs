@@ -36,6 +36,12 @@ struct Named<'k>(&'k str);
 
 // === impl Literal ===
 
+impl<'a> From<&'a RawValue> for Literal<'a> {
+    fn from(raw: &'a RawValue) -> Self {
+        Self(raw.get())
+    }
+}
+
 impl<'a> Literal<'a> {
     /// Checks that `text` is one JSON value.
     pub fn parse(text: &'a str) -> Option<Self> {
