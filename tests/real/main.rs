@@ -22,6 +22,7 @@
 
 mod attacks;
 mod authority;
+mod canary;
 #[allow(dead_code, reason = "offers what tests may need")]
 mod client;
 mod coalescing;
@@ -80,6 +81,9 @@ fn main() -> ExitCode {
         attacks::nothing_leaves_for_another_place,
         attacks::unmatched_requests_reach_nothing_inside,
         attacks::unresolved_is_never_sent,
+        canary::is_said_nowhere,
+        canary::commands_keep_quiet,
+        canary::the_process_is_closed,
         drain::a_running_stream_finishes,
         drain::an_endless_stream_is_cut,
         command::dev_once,
