@@ -2,6 +2,7 @@
 //!
 //! Rows judge what the caller sees: class, document, version, time. What stands on the wire is the manager's own test.
 
+mod fake;
 mod file;
 #[cfg(feature = "vault")]
 mod vault;
