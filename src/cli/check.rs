@@ -8,10 +8,12 @@ use std::{env, path::Path, sync::Arc};
 use self::fingerprint::Fingerprints;
 use super::{Exit, Screen, block_on, screen::Tone, snapshot};
 use crate::{
+    app::chain,
     config::{Config, Inspected, Place, Problem},
     manager::registry::Registry,
     metric::Metrics,
     model::Snapshot,
+    proxy::{TlsSettings, Upstream},
     resolve::{self, Resolver},
 };
 
@@ -69,13 +71,14 @@ impl Examined {
             Ok(inspected) => inspected,
             Err(invalid) => return Self { problems: invalid.problems, snapshot: None, means: None },
         };
+        let of_file = |(key, message): (&str, String)| {
+            let place = Place::File { file: file.display().to_string() };
+            Problem { place, key: key.to_owned(), message }
+        };
         let means = if problems.is_empty() {
-            Means::new(&config)
-                .map_err(|(key, message)| {
-                    let place = Place::File { file: file.display().to_string() };
-                    problems.push(Problem { place, key: key.to_owned(), message });
-                })
-                .ok()
+            let (means, found) = Means::build(&config);
+            problems.extend(found.into_iter().map(of_file));
+            means
         } else {
             None
         };
@@ -87,9 +90,8 @@ impl Examined {
                 snapshot
             }
             None => {
-                let place = Place::File { file: file.display().to_string() };
                 let message = "is not set, so that every request would be answered 503; name a snapshot".to_owned();
-                problems.push(Problem { place, key: "snapshot.file".to_owned(), message });
+                problems.push(of_file(("snapshot.file", message)));
                 None
             }
         };
@@ -113,14 +115,27 @@ impl Examined {
 // === impl Means ===
 
 impl Means {
-    /// The rooms that fetch, or the key that stops one from being built and why.
-    fn new(config: &Config) -> Result<Self, (&'static str, String)> {
+    /// Builds every room that reads files, and reports each one that cannot be built by the key that stops it.
+    fn build(config: &Config) -> (Option<Self>, Vec<(&'static str, String)>) {
         let metrics = Arc::new(Metrics::new());
-        let registry =
-            Registry::new(config.managers.clone(), Arc::clone(&metrics)).map_err(|message| ("managers", message))?;
-        let fingerprints = Fingerprints::new(config.fingerprint_key_file.as_deref())
-            .map_err(|message| ("fingerprint_key_file", message))?;
-        Ok(Self { registry: Arc::new(registry), cache: config.cache, metrics, fingerprints })
+        let mut problems = Vec::new();
+        if let Err(error) = Upstream::new(&config.proxy.upstream) {
+            problems.push(("upstream", chain(&error)));
+        }
+        if let Some(Err(error)) = config.proxy.tls.as_ref().map(TlsSettings::check) {
+            problems.push(("tls", chain(&error)));
+        }
+        let registry = Registry::new(config.managers.clone(), Arc::clone(&metrics));
+        let registry = registry.map_err(|message| problems.push(("managers", message))).ok();
+        let fingerprints = Fingerprints::new(config.fingerprint_key_file.as_deref());
+        let fingerprints = fingerprints.map_err(|message| problems.push(("fingerprint_key_file", message))).ok();
+        let means = registry.zip(fingerprints).map(|(registry, fingerprints)| Self {
+            registry: Arc::new(registry),
+            cache: config.cache,
+            metrics,
+            fingerprints,
+        });
+        (means, problems)
     }
 }
 

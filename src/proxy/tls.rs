@@ -102,6 +102,16 @@ impl<T> Reloaded<T> {
     }
 }
 
+impl TlsSettings {
+    /// Whether its files can be used as they are now.
+    ///
+    /// # Errors
+    /// [`TlsError`] when one cannot.
+    pub fn check(&self) -> Result<(), TlsError> {
+        Reloaded::server(self).map(drop)
+    }
+}
+
 impl Reloaded<ServerConfig> {
     /// What clients see: `tls.*`. Offers HTTP/2 and HTTP/1.1.
     ///

@@ -135,6 +135,25 @@ fn check_names_what_is_set_aside() {
 }
 
 #[test]
+fn check_reads_every_file_that_is_named() {
+    let more = "tls: {cert_file: snapshot.json, key_file: snapshot.json}\nfingerprint_key_file: short\n\
+                egress: {extra_ca_files: [short]}\nupstream: {url: 'https://gateway.example', ca_file: short}\n";
+    let folder = folder(&format!("{CONFIGURATION}{more}"), &snapshot(&[("openai", "openai")]));
+    fs::write(folder.path().join("short"), "short").unwrap();
+    let ran = sidekey(folder.path(), &["check", "--config", "sidecar.yaml"], &[]);
+    assert_eq!(ran.status, 64, "{ran:?}");
+    for part in [
+        "sidecar.yaml: upstream: TLS cannot be set up: short holds no usable PEM certificate\n",
+        "sidecar.yaml: tls: snapshot.json holds no usable PEM certificate\n",
+        "sidecar.yaml: managers: ",
+        "sidecar.yaml: fingerprint_key_file: holds fewer than 16 bytes",
+        "4 problems",
+    ] {
+        assert!(ran.out.contains(part), "{part}\n{}", ran.out);
+    }
+}
+
+#[test]
 fn check_wants_a_snapshot() {
     for (configuration, part) in [
         ("", "sidecar.yaml: snapshot.file: is not set"),
