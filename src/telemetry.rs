@@ -181,6 +181,19 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_is_logged_by_its_place_alone() {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(log_panic));
+        let text = lines(Level::INFO, None, Format::Json, || {
+            let slicing = panic::catch_unwind(|| ["sk-canaré"].concat()[..9].len());
+            assert!(slicing.is_err(), "in the middle of a letter");
+        });
+        panic::set_hook(before);
+        assert!(text.contains("A task panicked") && text.contains("telemetry.rs:"), "{text}");
+        assert!(!text.contains("sk-canar"), "{text}");
+    }
+
+    #[test]
     fn a_filter_that_cannot_be_read_is_refused() {
         assert!(subscriber(Level::INFO, Some("sidekey=loud"), Format::Text, io::sink).is_err());
     }

@@ -140,3 +140,63 @@ fn files_that_are_no_configuration_are_refused() {
     let problem = Config::load(&folder.path().join("none.yaml"), []).unwrap_err().problems[0].to_string();
     assert!(problem.ends_with("none.yaml: cannot be read (no such file)"), "{problem}");
 }
+
+mod properties {
+    use proptest::{prelude::*, sample::select};
+
+    use super::*;
+
+    /// A value no key expects everywhere.
+    fn value() -> impl Strategy<Value = String> {
+        prop_oneof![
+            select(vec![
+                "", "null", "true", "[]", "[a, 1]", "{a: 1}", "{}", "'x'", "-1", "0", "1", "1e400", "0x10", ".inf", "~"
+            ])
+            .prop_map(str::to_owned),
+            any::<i128>().prop_map(|number| number.to_string()),
+            any::<f64>().prop_map(|number| number.to_string()),
+            "[ -~]{0,20}".prop_map(|text| format!("{text:?}")),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_of_any_key_is_read_or_reported(
+            entries in proptest::collection::vec((0_usize..80, value()), 0..20),
+        ) {
+            let keys = Config::keys();
+            let mut text = String::new();
+            for (at, value) in &entries {
+                let parts: Vec<&str> = keys[at % keys.len()].name.split('.').collect();
+                let (last, sections) = parts.split_last().unwrap();
+                // In flow, so that one key takes one line, whatever its depth.
+                let opened: String = sections.iter().map(|section| format!("{section}: {{")).collect();
+                text.push_str(&format!("{opened}{last}: {value}{}\n", "}".repeat(sections.len())));
+            }
+            match parse_whole(&text) {
+                Ok(_) => {}
+                Err(invalid) => {
+                    prop_assert!(!invalid.problems.is_empty());
+                    for problem in &invalid.problems {
+                        let shown = problem.to_string();
+                        prop_assert!(!shown.contains('\n') && shown.len() < 600, "{shown}");
+                        if let Place::Line { line, .. } = problem.place {
+                            prop_assert!(line as usize <= text.lines().count(), "{shown}\n{text}");
+                        }
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn any_text_is_read_or_reported(text in "[a-z:\\-\\[\\]{}\"'#&*!|>%@, \n\t0-9]{0,200}") {
+            if let Err(invalid) = parse_whole(&text) {
+                prop_assert!(!invalid.problems.is_empty());
+            }
+        }
+    }
+
+    fn parse_whole(text: &str) -> Result<Config, Invalid> {
+        Config::parse("a.yaml", text, [])
+    }
+}
