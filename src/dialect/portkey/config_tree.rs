@@ -73,8 +73,7 @@ impl<'c> Tree<'c> {
     /// [`PlanError::InvalidConfig`] for what is no config, spells a key twice or is too large.
     pub(super) fn read(node: &'c Node<'c>) -> Result<Self, PlanError> {
         if let Some(key) = node.doubled_key() {
-            let key: String = key.chars().filter(char::is_ascii_graphic).take(64).collect();
-            return Err(invalid(format!("`{key}` is spelled twice or may not stand there")));
+            return Err(invalid(format!("`{}` is spelled twice or may not stand there", key::shown(key))));
         }
         let mut reader = Reader { leaves: 0, targets: 0 };
         let root = reader.target(node, 0, None)?;

@@ -10,7 +10,11 @@ use http::request::Parts;
 
 use super::{
     Settings,
-    config_tree::{Tree, key::camel, node::Node},
+    config_tree::{
+        Tree,
+        key::{camel, shown},
+        node::Node,
+    },
     host,
     inputs::{INPUT_GUARDRAILS, Inputs, OUTPUT_GUARDRAILS},
     reach,
@@ -75,15 +79,15 @@ pub(super) fn checks(node: &Node<'_>, settings: &Settings) -> Result<(), PlanErr
         Node::Null | Node::Bool(_) | Node::Number(_) | Node::Text(_) => Ok(()),
         Node::List(items) => items.iter().try_for_each(|item| checks(item, settings)),
         Node::Map(members) => members.iter().try_for_each(|(key, value)| {
-            let read = camel(key).to_ascii_lowercase();
-            let allowed = if read.ends_with("guardrails") || read.ends_with("mutators") {
+            let read = camel(key);
+            let allowed = if ends_with(&read, "guardrails") || ends_with(&read, "mutators") {
                 are_guardrails_allowed(value, settings)
-            } else if read.ends_with("hooks") {
+            } else if ends_with(&read, "hooks") {
                 are_hooks_allowed(value, settings)
             } else {
                 return checks(value, settings);
             };
-            if allowed { Ok(()) } else { Err(not_allowed(&format!("{read} in x-portkey-config"))) }
+            if allowed { Ok(()) } else { Err(not_allowed(&format!("{} in x-portkey-config", shown(&read)))) }
         }),
     }
 }
@@ -111,13 +115,23 @@ pub(super) fn unmatched(
     if let Some(tree) = tree {
         tree.root.visit(&mut |target| bedrock |= target.text("provider") == Some("bedrock"));
     }
-    if bedrock && let Some(bucket) = reach::file_id_bucket("bedrock", head) {
-        let steering = steering::of_key("awsS3Bucket");
-        if !steering.is_some_and(|steering| may_steer(steering, &bucket, settings)) {
-            return Err(not_allowed("path"));
-        }
-    }
-    Ok(())
+    if bedrock { file_id(head, settings) } else { Ok(()) }
+}
+
+/// Checks the host that Bedrock cuts out of a file id, for a target that is not ours.
+///
+/// # Errors
+/// [`PlanError::DestinationNotAllowed`].
+pub(super) fn file_id(head: &Parts, settings: &Settings) -> Result<(), PlanError> {
+    let Some(bucket) = reach::file_id_bucket("bedrock", head) else { return Ok(()) };
+    let steering = steering::of_key("awsS3Bucket");
+    let allowed = steering.is_some_and(|steering| may_steer(steering, &bucket, settings));
+    if allowed { Ok(()) } else { Err(not_allowed("path")) }
+}
+
+fn ends_with(text: &str, suffix: &str) -> bool {
+    let tail = text.len().checked_sub(suffix.len()).and_then(|at| text.as_bytes().get(at..));
+    tail.is_some_and(|tail| tail.eq_ignore_ascii_case(suffix.as_bytes()))
 }
 
 /// Whether every check of a list of guardrails or mutators in shorthand is allowed.

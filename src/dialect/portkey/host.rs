@@ -21,9 +21,10 @@ const FORBIDDEN_NAMES: [&str; 7] = [
 /// Suffixes of such names.
 const FORBIDDEN_SUFFIXES: [&str; 3] = [".localhost", ".localdomain", ".ec2.internal"];
 
-/// The host of a base URL: lower case, addresses in their canonical form. `None` for what is no plain http(s) URL.
+/// The host of a base URL: lower case, addresses in their canonical form. `None` for what is no plain http(s) URL in ASCII:
+/// we would read a header's other bytes as UTF-8 and the gateway as Latin-1, and see two hosts.
 pub(super) fn of_url(url: &str) -> Option<Host> {
-    let url = Url::parse(url).ok()?;
+    let url = Url::parse(Some(url).filter(|url| url.is_ascii())?).ok()?;
     if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
         return None;
     }

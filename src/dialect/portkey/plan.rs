@@ -13,7 +13,7 @@ use super::{
     binding::Trust,
     config_mode::{self, Leaves, Rebuilt},
     config_tree::{
-        Tree,
+        Leaf, Target, Tree,
         node::Node,
         render::{self, Sink, Template},
     },
@@ -200,6 +200,12 @@ impl Request<'_> {
                 let model = leaf.model.or_else(|| models.for_deployment());
                 places.push(Some(placements.len()));
                 placements.push(self.place(index, entity, model)?);
+            }
+            let foreign_bedrock = |(target, leaf): &(&Target<'_>, Leaf<'_>)| {
+                leaf.slug.is_none() && target.text("provider") == Some("bedrock")
+            };
+            if leaves.iter().any(foreign_bedrock) {
+                containment::file_id(self.head, self.settings)?;
             }
             let rebuild = Leaves { entities: &entities, placements: &mut placements, places: &places, literals, trust };
             let rebuilt = config_mode::rebuild(self.head, inputs, endpoint::of(self.head), &tree, rebuild)?;

@@ -26,9 +26,27 @@ pub(in crate::dialect::portkey) fn camel(key: &str) -> Cow<'_, str> {
     if key.contains('_') { Cow::Owned(camel_chars(key).collect()) } else { Cow::Borrowed(key) }
 }
 
-/// Whether `camel` (already in the gateway's form) is the field `snake`.
+/// Whether `camel` (already in the gateway's form) is the field `snake`. Asked for every key and every known field, so it
+/// does not build anything.
 pub(in crate::dialect::portkey) fn is_field(camel: &str, snake: &str) -> bool {
-    camel.len() <= snake.len() && camel.chars().eq(camel_chars(snake))
+    let (mut read, mut written) = (camel.as_bytes(), snake.as_bytes());
+    while let [byte, rest @ ..] = written {
+        let (expected, rest) = match rest {
+            [next, rest @ ..] if *byte == b'_' && is_word(*next) => (next.to_ascii_uppercase(), rest),
+            _ => (*byte, rest),
+        };
+        match read {
+            [byte, rest @ ..] if *byte == expected => read = rest,
+            _ => return false,
+        }
+        written = rest;
+    }
+    read.is_empty()
+}
+
+/// A key as an error may show it: a client wrote it.
+pub(in crate::dialect::portkey) fn shown(key: &str) -> String {
+    key.chars().filter(char::is_ascii_graphic).take(64).collect()
 }
 
 /// Whether the gateway leaves the keys below `key` as they are.
@@ -40,11 +58,16 @@ fn camel_chars(key: &str) -> impl Iterator<Item = char> + '_ {
     let mut chars = key.chars().peekable();
     std::iter::from_fn(move || {
         let char = chars.next()?;
-        match chars.next_if(|&next| char == '_' && (next.is_ascii_alphanumeric() || next == '_')) {
+        match chars.next_if(|&next| char == '_' && u8::try_from(next).is_ok_and(is_word)) {
             Some(next) => Some(next.to_ascii_uppercase()),
             None => Some(char),
         }
     })
+}
+
+/// A word character of the gateway's pattern.
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
 #[cfg(test)]
@@ -83,7 +106,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn recognising_is_comparing_camel_forms(key in "[a-zA-Z_0-9]{0,12}", field in "[a-z_0-9]{0,12}") {
+        fn recognising_is_comparing_camel_forms(key in "[a-zA-Z_0-9\u{e9}]{0,4}", field in "[a-z_0-9]{0,4}") {
             prop_assert_eq!(is_field(&camel(&key), &field), camel(&key) == camel(&field));
         }
     }

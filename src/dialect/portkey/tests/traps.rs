@@ -123,6 +123,9 @@ fn a_bedrock_file_id_or_bucket_is_a_host() {
     // A query suffices: the gateway cuts the id out of the whole URL.
     assert!(refused(&head(Method::GET, "/v1/files/evil.example?x=", &[("x-portkey-provider", "@bedrock")])));
     assert!(refused(&head(Method::GET, "/v1/files/evil.example?x=", &[("x-portkey-provider", "bedrock")])));
+    let beside = json!({"strategy": {"mode": "fallback"}, "targets": [{"provider": "@openai-prod"},
+        {"provider": "bedrock", "aws_access_key_id": "x", "aws_secret_access_key": "x"}]});
+    assert!(refused(&head(Method::GET, "/v1/files/evil.example?x=", &[("x-portkey-config", &beside.to_string())])));
     let bucket = [("x-portkey-provider", "@bedrock"), ("x-portkey-aws-s3-bucket", "evil.example/#")];
     assert!(refused(&head(Method::POST, "/v1/files", &bucket)));
 }
