@@ -43,6 +43,7 @@ mod query;
 mod reach;
 #[cfg(test)]
 mod sample;
+mod service_account;
 mod steering;
 mod strip;
 #[cfg(test)]

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, request::Parts, uri::PathAndQuery};
-use serde::de::IgnoredAny;
 
 use super::{
     config_mode::Rebuilt,
@@ -15,7 +14,7 @@ use super::{
     inputs::{CONFIG, FORWARD_HEADERS, PROVIDER},
     placement::{CUSTOM_HEADERS, PlacedValue, Placement},
     plan::{Action, ConfigHeader, Plan},
-    strip,
+    service_account, strip,
 };
 use crate::{
     model::{Entity, FieldSpec, FieldValue},
@@ -195,6 +194,10 @@ fn config(vault: &Vault<'_>, rebuilt: &Rebuilt, head: &mut Parts) -> Result<Inje
         if hole.form != Form::Names && !injected.credentials.iter().any(|other| Arc::ptr_eq(other, credential)) {
             injected.credentials.push(Arc::clone(credential));
         }
+        // A reply may show the key without the JSON around it.
+        if hole.form == Form::Object {
+            injected.credentials.extend(service_account::private_key(credential.expose()));
+        }
     }
     // Both stand in the config now, for each leaf.
     head.headers.remove(PROVIDER);
@@ -253,7 +256,7 @@ impl<'a> Vault<'a> {
             }
             Form::Key | Form::Line => write_if(is_visible(text, &[]), text, out),
             Form::Lines => write_if(is_visible(text, b"\n\r\t"), text, out),
-            Form::Object => write_object(text, out),
+            Form::Object => service_account::write(text, out),
             Form::Names => match custom_headers::names(text) {
                 Ok(names) => {
                     for (at, name) in names.iter().enumerate() {
@@ -296,36 +299,4 @@ fn write_if(fits: bool, text: &str, out: &mut dyn FnMut(&str)) -> bool {
         render::quoted(text, out);
     }
     fits
-}
-
-/// Writes a JSON object of strings, in ASCII and without white space between its tokens. The gateway's validator wants an
-/// object here, and strings in it. Reads without decoding: a decoder would leave parts of the secret in its buffers.
-fn write_object(json: &str, out: &mut dyn FnMut(&str)) -> bool {
-    if serde_json::from_str::<IgnoredAny>(json).is_err() || !json.trim_ascii_start().starts_with('{') {
-        return false;
-    }
-    let (mut in_string, mut escapes, mut objects) = (false, false, 0);
-    for (at, char) in json.char_indices() {
-        let token = json.get(at..at + char.len_utf8()).unwrap_or_default();
-        match char {
-            _ if in_string => {
-                if char.is_ascii() {
-                    out(token);
-                } else {
-                    render::escaped(token, out);
-                }
-                in_string = char != '"' || escapes;
-                escapes = char == '\\' && !escapes;
-                continue;
-            }
-            ' ' | '\t' | '\n' | '\r' => continue,
-            '"' => in_string = true,
-            '{' => objects += 1,
-            '}' | ':' | ',' => {}
-            // A number, a literal or an array.
-            _ => return false,
-        }
-        out(token);
-    }
-    objects == 1
 }

@@ -14,13 +14,12 @@ use super::{
     config_tree::{
         Shape, Target, Tree,
         node::Node,
-        render::{self, Form, Hole, Object, Sink, Source, Template},
+        render::{Form, Hole, Source, Template},
     },
     custom_headers,
     endpoint::Endpoint,
     forward,
     inputs::Inputs,
-    name,
     per_request::CARRIED,
     placement::{CUSTOM_HEADERS, PlacedValue, Placement},
     provider,
@@ -31,23 +30,11 @@ use crate::{
     secret::{Credential, SecretValue},
 };
 
-/// What every node may hold, snake_case. The gateway hands most of it down.
-const GENERAL: [&str; 14] = [
-    "name",
-    "weight",
-    "override_params",
-    "retry",
-    "cache",
-    "request_timeout",
-    "strict_open_ai_compliance",
-    "on_status_codes",
-    "input_guardrails",
-    "output_guardrails",
-    "before_request_hooks",
-    "after_request_hooks",
-    "input_mutators",
-    "output_mutators",
-];
+mod write;
+
+use write::{Filling, Value};
+
+pub(super) use write::{general, may_stand};
 
 /// A rebuilt config, and what is needed to finish it.
 #[derive(Debug)]
@@ -56,7 +43,7 @@ pub(super) struct Rebuilt {
     pub(super) template: Template,
     /// What to resolve.
     pub(super) mappings: Vec<Arc<Mapping>>,
-    /// Custom headers to set: the entity, and where their structure comes from.
+    /// Custom headers to set: where their structures come from.
     pub(super) custom: Vec<Source>,
     /// Credentials that a stored config holds itself, to be redacted from replies.
     pub(super) literals: Vec<Arc<Credential>>,
@@ -76,24 +63,6 @@ pub(super) struct Leaves<'p> {
     pub(super) literals: Vec<Arc<Credential>>,
     /// Whether what the config says about destinations counts as stored.
     pub(super) trust: Trust,
-}
-
-/// What one leaf receives.
-struct Filling<'p> {
-    /// Gateway names and values, if the leaf is ours.
-    ours: Option<(&'p str, Vec<(&'static str, Value<'p>)>)>,
-    /// Options that the request carries in headers.
-    carried: Vec<(&'static str, &'p str)>,
-    /// Names to forward.
-    forward: Vec<Cow<'p, str>>,
-    /// More names, known only when the request is sent.
-    more: Option<Hole>,
-}
-
-enum Value<'p> {
-    Plain(Cow<'p, str>),
-    Hole(Hole),
-    Empty,
 }
 
 /// The custom headers of one entity.
@@ -124,30 +93,31 @@ pub(super) fn rebuild(
     let custom = custom(&leaves, endpoint, foreign, &mut mappings)?;
     let fillings = fillings(head, inputs, tree, &leaves, &custom, &mut mappings)?;
     let key_header = key_header(endpoint, &leaves, &fillings);
-    let template = Template::render(|sink| target(&tree.root, &fillings, sink));
+    let template = Template::render(|sink| write::target(&tree.root, &fillings, sink));
     let custom = custom.into_iter().map(|custom| custom.source).collect();
     Ok(Rebuilt { template, mappings, custom, literals: leaves.literals, key_header })
 }
 
-/// The credentials that a leaf holds itself, for one that comes from the snapshot.
-pub(super) fn literals(target: &Target<'_>) -> Vec<Arc<Credential>> {
-    fn texts(node: &Node<'_>, found: &mut Vec<Arc<Credential>>) {
-        match node {
-            Node::Text(text) if !text.is_empty() => {
-                found.push(Arc::new(Credential::text(SecretValue::new(text.as_bytes().to_vec()))));
-            }
-            Node::Null | Node::Bool(_) | Node::Number(_) | Node::Text(_) => {}
-            Node::List(items) => items.iter().for_each(|item| texts(item, found)),
-            Node::Map(members) => members.iter().for_each(|(_, item)| texts(item, found)),
-        }
-    }
+/// The credentials that leaves without an entity hold themselves, for a config that comes from the snapshot.
+pub(super) fn literals(tree: &Tree<'_>) -> Vec<Arc<Credential>> {
     let mut found = Vec::new();
-    for spec in FIELDS.iter().chain([FieldSpec::key()]).filter(|spec| spec.sensitive) {
-        if let Some(node) = target.get(spec.name) {
-            texts(node, &mut found);
+    for (target, _) in tree.leaves().iter().filter(|(_, leaf)| leaf.slug.is_none()) {
+        for spec in FIELDS.iter().chain([FieldSpec::key()]).filter(|spec| spec.sensitive) {
+            let node = target.get(spec.name);
+            found.extend(node.and_then(|node| node.text().or_else(|| private_key(node))).and_then(literal));
         }
     }
     found
+}
+
+/// What is secret in a service account's JSON.
+pub(super) fn private_key<'n>(account: &'n Node<'_>) -> Option<&'n str> {
+    account.member("private_key").and_then(Node::text)
+}
+
+/// A credential found inside of something, for redaction.
+pub(super) fn literal(text: &str) -> Option<Arc<Credential>> {
+    (!text.is_empty()).then(|| Arc::new(Credential::text(SecretValue::new(text.as_bytes().to_vec()))))
 }
 
 fn bind(
@@ -322,116 +292,6 @@ fn key_header(endpoint: Endpoint, leaves: &Leaves<'_>, fillings: &[Filling<'_>])
     }
 }
 
-/// The options of a config that decides nothing, alone.
-pub(super) fn general(tree: &Tree<'_>, sink: &mut dyn Sink) {
-    let mut object = Object::open(sink);
-    general_members(&tree.root, &mut object);
-    object.close();
-}
-
-fn general_members(node: &Target<'_>, object: &mut Object<'_>) {
-    for field in GENERAL {
-        match node.get(field) {
-            Some(Node::Map(members)) if field == "override_params" => {
-                object.member(field, |sink| override_params(members, sink));
-            }
-            Some(value) => object.member(field, |sink| render::node(value, sink)),
-            None => {}
-        }
-    }
-}
-
-fn target(node: &Target<'_>, fillings: &[Filling<'_>], sink: &mut dyn Sink) {
-    let mut object = Object::open(sink);
-    general_members(node, &mut object);
-    match &node.shape {
-        Shape::Router(targets) => {
-            if let Some(strategy) = node.get("strategy") {
-                object.member("strategy", |sink| render::node(strategy, sink));
-            }
-            object.member("targets", |sink| {
-                sink.text("[");
-                for (at, node) in targets.iter().enumerate() {
-                    sink.text(if at == 0 { "" } else { "," });
-                    target(node, fillings, sink);
-                }
-                sink.text("]");
-            });
-        }
-        Shape::Leaf(leaf) => {
-            if let Some(filling) = fillings.get(leaf.index) {
-                fill(node, filling, &mut object);
-            }
-        }
-    }
-    object.close();
-}
-
-/// The parameters without the name of an entity in `model`.
-fn override_params(members: &[(Cow<'_, str>, Node<'_>)], sink: &mut dyn Sink) {
-    let mut object = Object::open(sink);
-    for (key, value) in members {
-        match value.text().filter(|_| key == "model").and_then(name::in_model) {
-            None => object.member(key, |sink| render::node(value, sink)),
-            Some(named) => {
-                if let Some(rest) = named.rest {
-                    object.member(key, |sink| render::quoted(rest, &mut |text| sink.text(text)));
-                }
-            }
-        }
-    }
-    object.close();
-}
-
-fn fill(node: &Target<'_>, filling: &Filling<'_>, object: &mut Object<'_>) {
-    match &filling.ours {
-        Some((provider, values)) => {
-            object.member("provider", |sink| render::quoted(provider, &mut |text| sink.text(text)));
-            for (field, value) in values {
-                object.member(field, |sink| match value {
-                    Value::Plain(text) => render::quoted(text, &mut |text| sink.text(text)),
-                    Value::Hole(hole) => sink.hole(*hole),
-                    Value::Empty => sink.text("\"\""),
-                });
-            }
-            for carried in CARRIED.iter().filter(|carried| carried.providers.contains(provider)) {
-                if let Some(value) =
-                    node.get(carried.field).filter(|_| !values.iter().any(|(field, _)| *field == carried.field))
-                {
-                    object.member(carried.field, |sink| render::node(value, sink));
-                }
-            }
-        }
-        None => {
-            let options = FIELDS.iter().map(|spec| spec.name).chain(CARRIED.iter().map(|carried| carried.field));
-            let mut written: Vec<&str> = Vec::new();
-            for field in ["provider", FieldSpec::key().name].into_iter().chain(options) {
-                if let Some(value) = node.get(field).filter(|_| !written.contains(&field)) {
-                    written.push(field);
-                    object.member(field, |sink| render::node(value, sink));
-                }
-            }
-        }
-    }
-    for (field, value) in &filling.carried {
-        object.member(field, |sink| render::quoted(value, &mut |text| sink.text(text)));
-    }
-    if !filling.forward.is_empty() || filling.more.is_some() {
-        object.member("forward_headers", |sink| {
-            sink.text("[");
-            for (at, name) in filling.forward.iter().enumerate() {
-                sink.text(if at == 0 { "" } else { "," });
-                render::quoted(name, &mut |text| sink.text(text));
-            }
-            if let Some(hole) = filling.more {
-                sink.text(if filling.forward.is_empty() { "" } else { "," });
-                sink.hole(hole);
-            }
-            sink.text("]");
-        });
-    }
-}
-
 /// The mapping's index in the plan, which has each once.
 fn position(mappings: &mut Vec<Arc<Mapping>>, mapping: &Arc<Mapping>) -> usize {
     mappings.iter().position(|other| Arc::ptr_eq(other, mapping)).unwrap_or_else(|| {
@@ -447,21 +307,4 @@ fn unusable(entity: &Entity) -> PlanError {
 
 fn invalid(reason: &str) -> PlanError {
     PlanError::InvalidConfig { reason: reason.to_owned() }
-}
-
-/// Whether the gateway takes a config without a provider as it stands, beside headers: only known keys, in the spelling its
-/// validator knows, and at least one of those that make a config valid. Anything else becomes a config with one leaf.
-pub(super) fn may_stand(config: &Node<'_>) -> bool {
-    /// A config with only `override_params` is answered 400.
-    const VALID: [&str; 7] = [
-        "retry",
-        "cache",
-        "request_timeout",
-        "input_guardrails",
-        "output_guardrails",
-        "before_request_hooks",
-        "after_request_hooks",
-    ];
-    let members = config.members().unwrap_or_default();
-    members.iter().all(|(key, _)| GENERAL.contains(&&**key)) && members.iter().any(|(key, _)| VALID.contains(&&**key))
 }

@@ -13,7 +13,7 @@ use super::{
     binding::Trust,
     config_mode::{self, Leaves, Rebuilt},
     config_tree::{
-        Leaf, Target, Tree,
+        Tree,
         node::Node,
         render::{self, Sink, Template},
     },
@@ -26,6 +26,7 @@ use super::{
 use crate::{
     dialect::PlanError,
     model::{Caller, Entity, Mapping, Snapshot, StoredConfig},
+    secret::Credential,
 };
 
 /// What will happen to a request. Holds no secret to resolve: those come in with `apply`.
@@ -172,46 +173,11 @@ impl Request<'_> {
         containment::checks(config, self.settings)?;
         let tree = Tree::read(config)?;
         let trust = if stored.is_some() && self.settings.trust_stored_configs { Trust::Stored } else { Trust::Request };
-        let leaves = tree.leaves();
-        let slugs: Vec<&str> = leaves.iter().filter_map(|(_, leaf)| leaf.slug).collect();
-        let found = self.entities(&slugs)?;
-        let literals: Vec<_> = match stored {
-            Some(_) => leaves
-                .iter()
-                .filter(|(_, leaf)| leaf.slug.is_none())
-                .flat_map(|(target, _)| config_mode::literals(target))
-                .collect(),
-            None => Vec::new(),
-        };
-        if tree.is_authoritative() && !(found.is_empty() && literals.is_empty()) {
-            let mut entities: Vec<Arc<Entity>> = Vec::new();
-            let mut placements = Vec::with_capacity(found.len());
-            let mut places = Vec::with_capacity(leaves.len());
-            let mut found = found.into_iter();
-            for (_, leaf) in &leaves {
-                let Some(entity) = leaf.slug.and_then(|_| found.next()) else {
-                    places.push(None);
-                    continue;
-                };
-                let index = entities.iter().position(|other| Arc::ptr_eq(other, entity)).unwrap_or_else(|| {
-                    entities.push(Arc::clone(entity));
-                    entities.len() - 1
-                });
-                let model = leaf.model.or_else(|| models.for_deployment());
-                places.push(Some(placements.len()));
-                placements.push(self.place(index, entity, model)?);
-            }
-            let foreign_bedrock = |(target, leaf): &(&Target<'_>, Leaf<'_>)| {
-                leaf.slug.is_none() && target.text("provider") == Some("bedrock")
-            };
-            if leaves.iter().any(foreign_bedrock) {
-                containment::file_id(self.head, self.settings)?;
-            }
-            let rebuild = Leaves { entities: &entities, placements: &mut placements, places: &places, literals, trust };
-            let rebuilt = config_mode::rebuild(self.head, inputs, endpoint::of(self.head), &tree, rebuild)?;
-            return Ok(Plan::config(entities, placements, rebuilt));
-        }
         if tree.is_authoritative() {
+            let literals = stored.map(|_| config_mode::literals(&tree)).unwrap_or_default();
+            if !literals.is_empty() || tree.leaves().iter().any(|(_, leaf)| leaf.slug.is_some()) {
+                return self.with_leaves_of_ours(inputs, models, &tree, literals, trust);
+            }
             let inline = stored.map(|_| stored_header(|sink| render::node(config, sink))).transpose()?;
             let config = (trust == Trust::Request).then_some(config);
             return self.unmatched(inputs, config, Some(&tree), inline);
@@ -219,6 +185,41 @@ impl Request<'_> {
         // The gateway would take every provider option from headers, so only the general ones travel.
         let inline = stored.map(|_| stored_header(|sink| config_mode::general(&tree, sink))).transpose()?;
         self.without_config(inputs, models, Some((config, &tree, inline)))
+    }
+
+    /// The config decides, and a leaf of it names an entity or holds a credential of the snapshot.
+    fn with_leaves_of_ours(
+        &self,
+        inputs: &Inputs<'_>,
+        models: &Models<'_>,
+        tree: &Tree<'_>,
+        literals: Vec<Arc<Credential>>,
+        trust: Trust,
+    ) -> Result<Plan, PlanError> {
+        let leaves = tree.leaves();
+        let slugs: Vec<&str> = leaves.iter().filter_map(|(_, leaf)| leaf.slug).collect();
+        let mut found = self.entities(&slugs)?.into_iter();
+        let mut entities: Vec<Arc<Entity>> = Vec::new();
+        let mut placements = Vec::with_capacity(slugs.len());
+        let mut places = Vec::with_capacity(leaves.len());
+        for (target, leaf) in &leaves {
+            let Some(entity) = leaf.slug.and_then(|_| found.next()) else {
+                if target.text("provider") == Some("bedrock") {
+                    containment::file_id(self.head, self.settings)?;
+                }
+                places.push(None);
+                continue;
+            };
+            let index = entities.iter().position(|other| Arc::ptr_eq(other, entity)).unwrap_or_else(|| {
+                entities.push(Arc::clone(entity));
+                entities.len() - 1
+            });
+            places.push(Some(placements.len()));
+            placements.push(self.place(index, entity, leaf.model.or_else(|| models.for_deployment()))?);
+        }
+        let rebuild = Leaves { entities: &entities, placements: &mut placements, places: &places, literals, trust };
+        let rebuilt = config_mode::rebuild(self.head, inputs, endpoint::of(self.head), tree, rebuild)?;
+        Ok(Plan::config(entities, placements, rebuilt))
     }
 
     /// Names outside of the config count; a config only adds options.

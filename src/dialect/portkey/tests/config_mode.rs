@@ -317,6 +317,23 @@ fn a_key_is_text_and_a_structure_is_ascii() {
 }
 
 #[test]
+fn a_private_key_inside_a_structure_is_redacted_too() {
+    let literal = r#"{"provider":"vertex-ai","vertex_region":"global","vertex_service_account_json":{"project_id":"p","private_key":"pem"}}"#;
+    let snapshot = sample::providers().config("pc-vertex", literal).link();
+    for (headers, expected) in [
+        (("x-portkey-config", r#"{"provider":"@vertex"}"#), &["-----BEGIN-----\nMII\n"][..]),
+        (("x-portkey-config", "pc-vertex"), &["pem"]),
+    ] {
+        let head = chat(&[headers]);
+        let planned = plan(&snapshot, &head, &BodyPeek::default()).unwrap();
+        let (_, injected) = sample::apply(&planned, &head);
+        let found: Vec<&str> = injected.credentials.iter().map(|credential| credential.expose()).collect();
+        let inner: Vec<&str> = found.into_iter().filter(|text| !text.starts_with('{')).collect();
+        assert_eq!(inner, expected);
+    }
+}
+
+#[test]
 fn custom_headers_stay_with_their_own_entity() {
     let sample = sample::providers()
         .integration("team", "openai", Some("sk-1"), r#"{"custom_headers":{"x-team":"a"}}"#)
