@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::access;
 use crate::{
     dialect::PlanError,
     model::{Deployment, Entity},
@@ -18,17 +17,8 @@ pub(super) fn pick<'e>(entity: &'e Entity, model: Option<&str>) -> Result<Option
     }
     let by_alias = entity.deployments.iter().find(|deployment| model.is_some() && deployment.alias.as_deref() == model);
     let picked = by_alias.or_else(|| entity.deployments.iter().find(|deployment| deployment.is_default));
-    // Without one the gateway writes `/deployments/undefined`, except on the v1 surface, which takes the body's model.
-    let dispensable = || {
-        entity.deployments.is_empty()
-            && (entity.field("deployment_id").is_some()
-                || access::plain(entity, "api_version").is_some_and(|version| version.trim() == "v1"))
-    };
-    match picked {
-        Some(deployment) => Ok(Some(deployment)),
-        None if dispensable() => Ok(None),
-        None => Err(PlanError::NoDeployment { slug: Arc::clone(&entity.slug) }),
-    }
+    // Without one the gateway would write `/deployments/undefined`.
+    picked.map(Some).ok_or_else(|| PlanError::NoDeployment { slug: Arc::clone(&entity.slug) })
 }
 
 #[cfg(test)]
@@ -49,6 +39,7 @@ mod tests {
             (no_default, Some("gpt-4o"), Some("d4")),
             (no_default, Some("other"), None),
             (no_default, None, None),
+            ("[]", Some("gpt-4o"), None),
         ] {
             let configurations = format!(r#"{{"azure_resource_name":"r","azure_deployment_config":{deployments}}}"#);
             let sample = Sample::new().integration("az", "azure-openai", Some("k"), &configurations);

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::access::Access;
 use crate::{
-    model::{Deployment, Entity, FieldRole, FieldSpec, FieldValue, Mapping},
+    model::{Deployment, Entity, FieldSpec, FieldValue, Mapping},
     secret::Credential,
 };
 
@@ -22,8 +22,6 @@ pub(super) struct Placement {
     pub(super) access: Access,
     /// Plain values that stand in place of the entity's: its deployment, an admitted region, what a trusted config says.
     pub(super) overrides: Vec<(&'static FieldSpec, Arc<str>)>,
-    /// Whether the entity has deployments, so that only the picked one's fields travel.
-    deployed: bool,
 }
 
 /// One field that travels.
@@ -56,8 +54,7 @@ pub(super) enum PlacedValue<'e> {
 impl Placement {
     /// Places the entity with this index.
     pub(super) fn new(index: usize, entity: &Entity, access: Access, deployment: Option<&Deployment>) -> Self {
-        let mut placement =
-            Self { entity: index, access, overrides: Vec::new(), deployed: !entity.deployments.is_empty() };
+        let mut placement = Self { entity: index, access, overrides: Vec::new() };
         if let Some(deployment) = deployment {
             let parts = [
                 ("deployment_id", Some(&deployment.deployment_id)),
@@ -112,9 +109,7 @@ impl Placement {
         if spec.name == FieldSpec::key().name {
             return self.access == Access::Key;
         }
-        spec.name != CUSTOM_HEADERS
-            && !(self.deployed && spec.role == FieldRole::Deployment)
-            && !self.overrides.iter().any(|(other, _)| other.name == spec.name)
+        spec.name != CUSTOM_HEADERS && !self.overrides.iter().any(|(other, _)| other.name == spec.name)
     }
 }
 

@@ -82,9 +82,14 @@ impl Sample {
     }
 
     /// A stored config.
-    pub(super) fn config(mut self, slug: &str, config: &str) -> Self {
+    pub(super) fn config(self, slug: &str, config: &str) -> Self {
+        self.config_with_status(slug, "active", config)
+    }
+
+    /// A stored config with this status.
+    pub(super) fn config_with_status(mut self, slug: &str, status: &str, config: &str) -> Self {
         let config: Value = serde_json::from_str(config).unwrap();
-        self.configs.push(json!({ "id": format!("cfg-{slug}"), "slug": slug, "config": config }));
+        self.configs.push(json!({ "id": format!("cfg-{slug}"), "slug": slug, "status": status, "config": config }));
         self
     }
 

@@ -157,6 +157,35 @@ fn a_router_may_repeat_what_every_leaf_stores() {
 }
 
 #[test]
+fn a_header_would_decide_for_the_clients_leaf_too() {
+    let (sample, _) = stored();
+    let header = ("x-portkey-custom-host", "https://ours.example/v1");
+    for (second, expected) in
+        [(json!({"provider": "@host"}), None), (json!({"provider": "openai", "api_key": "sk-own"}), Some(header.0))]
+    {
+        let config = json!({"strategy": {"mode": "fallback"}, "targets": [{"provider": "@host"}, second]}).to_string();
+        assert_eq!(refused(&sample, &chat(&[("x-portkey-config", &config), header])).as_deref(), expected, "{config}");
+    }
+}
+
+#[test]
+fn nobody_may_ask_whether_a_value_is_the_secret_one() {
+    let sample = Sample::new().reference("role").integration(
+        "bedrock",
+        "bedrock",
+        None,
+        r#"{"aws_region":"eu-west-1","aws_auth_type":"assumedRole","aws_role_arn":"ref:role","aws_external_id":"guess"}"#,
+    );
+    for (header, value) in [("x-portkey-aws-role-arn", "sk-role-aws_role_arn"), ("x-portkey-aws-external-id", "guess")]
+    {
+        assert_eq!(
+            refused(&sample, &chat(&[("x-portkey-provider", "@bedrock"), (header, value)])).as_deref(),
+            Some(header)
+        );
+    }
+}
+
+#[test]
 fn file_ids_stay_in_the_stored_bucket() {
     let (sample, _) = stored();
     let sample = sample.reference("aws").integration(

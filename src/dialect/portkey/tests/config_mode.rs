@@ -1,14 +1,19 @@
 //! What arrives when a config decides.
 
+use std::sync::Arc;
+
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::dialect::{
-    PlanError,
-    portkey::{
-        ApplyError, BodyPeek, Mode, Portkey, Settings,
-        sample::{self, Sample, chat, config, head, model, plan, plan_with},
+use crate::{
+    dialect::{
+        PlanError,
+        portkey::{
+            ApplyError, BodyPeek, Mode, Portkey, Settings,
+            sample::{self, Sample, chat, config, head, model, plan, plan_with},
+        },
     },
+    secret::{Credential, SecretValue},
 };
 
 /// Plans with this config and further headers, applies, and answers the config that arrives.
@@ -299,7 +304,19 @@ fn values_that_do_not_fit_stop_the_request() {
 }
 
 #[test]
-fn a_key_is_text_and_a_structure_is_ascii() {
+fn a_key_is_no_structure() {
+    for headers in [("x-portkey-provider", "@openai-prod"), ("x-portkey-config", r#"{"provider":"@openai-prod"}"#)] {
+        let head = chat(&[headers]);
+        let planned = plan(&sample::openai().link(), &head, &BodyPeek::default()).unwrap();
+        let structure = Credential::structured(SecretValue::from(r#"{"key":"sk"}"#.to_owned()));
+        let refused =
+            Portkey::new(Settings::default()).apply(&planned, &[Arc::new(structure)], &mut head.clone()).map(|_| ());
+        assert_eq!(refused, Err(ApplyError::Malformed { index: 0 }), "{headers:?}");
+    }
+}
+
+#[test]
+fn a_service_account_as_text_arrives_as_an_object_in_ascii() {
     let sample = Sample::new().reference("k").integration(
         "sa",
         "vertex-ai",

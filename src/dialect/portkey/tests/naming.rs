@@ -131,15 +131,18 @@ fn unknown_names_are_reported_together() {
 
 #[test]
 fn inactive_and_faulty_entities_are_not_used() {
-    let sample = sample::openai().virtual_key("off", "openai-main", "disabled").integration(
-        "broken",
-        "openai",
-        Some("ref:nothing"),
-        "{}",
-    );
+    let sample = sample::openai()
+        .virtual_key("off", "openai-main", "disabled")
+        .config_with_status("pc-off", "archived", r#"{"provider":"@openai-prod"}"#)
+        .integration("broken", "openai", Some("ref:nothing"), "{}");
     let snapshot = sample.link_with(false);
-    for (slug, expected) in [("off", "inactive"), ("broken", "misconfigured"), ("nobody", "not found")] {
-        let error = plan(&snapshot, &chat(&[("x-portkey-virtual-key", slug)]), &BodyPeek::default()).unwrap_err();
+    for (header, slug, expected) in [
+        ("x-portkey-virtual-key", "off", "inactive"),
+        ("x-portkey-virtual-key", "broken", "misconfigured"),
+        ("x-portkey-virtual-key", "nobody", "not found"),
+        ("x-portkey-config", "pc-off", "inactive"),
+    ] {
+        let error = plan(&snapshot, &chat(&[(header, slug)]), &BodyPeek::default()).unwrap_err();
         let found = match error {
             PlanError::EntityInactive { .. } => "inactive",
             PlanError::Misconfigured { .. } => "misconfigured",
