@@ -169,6 +169,8 @@ fn answer(request: &Request<Incoming>, vitals: &Vitals, probe: &Probe) -> Respon
         }
         "/metrics" => {
             let mut response = Response::new(Full::from(vitals.metrics.encode()));
+            // It tells the oldest since the last scrape, which this was.
+            vitals.metrics.oldest_served_seconds.set(0.0);
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS));
             response
         }

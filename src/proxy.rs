@@ -59,7 +59,7 @@ use crate::{
     feed::Feed,
     metric::Metrics,
     model::{Caller, Snapshot},
-    resolve::Resolver,
+    resolve::{Resolver, SlotStatus},
     secret::Credential,
 };
 
@@ -113,6 +113,11 @@ impl Proxy {
     pub async fn probe(&self) -> Result<(), SendError> {
         let (head, ()) = Request::new(()).into_parts();
         self.upstream.send(head, RequestBody::empty()).await.map(drop)
+    }
+
+    /// What is remembered for each reference of `snapshot`, in its order. Never a value.
+    pub fn slots(&self, snapshot: &Snapshot) -> Vec<SlotStatus> {
+        self.resolver.slots(snapshot)
     }
 
     /// Answers a request, in any case. The line about it and its count are written here.

@@ -6,15 +6,20 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use super::Vitals;
 use crate::{
     feed::{Origin, Refused},
-    model::Problem,
-    proxy::Stage,
+    model::{Problem, Snapshot},
+    proxy::{Proxy, Stage},
+    resolve::SlotState,
 };
+
+/// Of what there may be thousands, as many are listed; the count says how many there are.
+const LISTED: usize = 100;
 
 /// The answer of `/readyz`.
 #[derive(Debug)]
 pub struct Readiness {
     reasons: Vec<&'static str>,
     snapshot: Value,
+    degraded: Value,
 }
 
 // === impl Readiness ===
@@ -27,7 +32,12 @@ impl Readiness {
 
     /// For people and machines. Objects are named, values never.
     pub fn report(self) -> Value {
-        json!({ "ready": self.is_ready(), "reasons": self.reasons, "snapshot": self.snapshot })
+        json!({
+            "ready": self.is_ready(),
+            "reasons": self.reasons,
+            "snapshot": self.snapshot,
+            "degraded": self.degraded,
+        })
     }
 }
 
@@ -40,6 +50,8 @@ pub fn judge(vitals: &Vitals, gateway: bool, late: &[&str]) -> Readiness {
         (!late.is_empty(), "not_accepting"),
         (!gateway, "gateway_unreachable"),
     ];
+    let degraded: Vec<Value> = snapshot.iter().flat_map(|snapshot| degraded(&vitals.proxy, snapshot)).collect();
+    let degraded = listed(degraded.into_iter());
     let status = vitals.feed.status();
     let snapshot = snapshot.map(|snapshot| {
         json!({
@@ -55,10 +67,28 @@ pub fn judge(vitals: &Vitals, gateway: bool, late: &[&str]) -> Readiness {
         })
     });
     let snapshot = snapshot.unwrap_or_else(|| json!({ "refused": status.refused.as_ref().map(refused) }));
-    Readiness {
-        reasons: reasons.into_iter().filter_map(|(applies, reason)| applies.then_some(reason)).collect(),
-        snapshot,
-    }
+    let reasons = reasons.into_iter().filter_map(|(applies, reason)| applies.then_some(reason)).collect();
+    Readiness { reasons, snapshot, degraded }
+}
+
+/// References whose last read failed: requests are served the old value, or nothing.
+fn degraded(proxy: &Proxy, snapshot: &Snapshot) -> impl Iterator<Item = Value> + use<> {
+    proxy.slots(snapshot).into_iter().filter_map(|slot| {
+        let class = slot.class?;
+        let serves = match slot.state {
+            SlotState::Fresh => "fresh",
+            SlotState::Stale => "stale",
+            SlotState::Empty | SlotState::Refused => "nothing",
+        };
+        Some(json!({
+            "reference": &*slot.reference.slug,
+            "manager": slot.reference.manager_type.as_str(),
+            "class": class.as_str(),
+            "failures": slot.failures,
+            "serves": serves,
+            "age_secs": slot.age.map(|age| age.as_secs()),
+        }))
+    })
 }
 
 fn refused(refused: &Refused) -> Value {
@@ -66,6 +96,10 @@ fn refused(refused: &Refused) -> Value {
     json!({ "at": at, "problems": problems(&refused.problems) })
 }
 
-fn problems(problems: &[Problem]) -> Vec<Value> {
-    problems.iter().map(|problem| json!({ "at": problem.at, "message": problem.message })).collect()
+fn problems(problems: &[Problem]) -> Value {
+    listed(problems.iter().map(|problem| json!({ "at": problem.at, "message": problem.message })))
+}
+
+fn listed(items: impl ExactSizeIterator<Item = Value>) -> Value {
+    json!({ "count": items.len(), "first": items.take(LISTED).collect::<Vec<_>>() })
 }

@@ -156,9 +156,7 @@ impl Access {
         let outcomes = self.outcomes.iter().map(Some).chain(std::iter::repeat(None));
         let items = self.mappings.iter().zip(outcomes).map(|(mapping, outcome)| {
             fmt::from_fn(move |f| match outcome {
-                Some(Outcome::Hit) => write!(f, "{}=hit", mapping.reference.slug),
-                Some(Outcome::Miss) => write!(f, "{}=miss", mapping.reference.slug),
-                Some(Outcome::Stale) => write!(f, "{}=stale", mapping.reference.slug),
+                Some(outcome) => write!(f, "{}={}", mapping.reference.slug, outcome.as_str()),
                 None => f.write_str(&mapping.reference.slug),
             })
         });

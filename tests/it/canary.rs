@@ -77,10 +77,8 @@ async fn debug_shows_no_credential() {
 /// A manager that panics with a value in its hands: the request fails closed and the value is in no log.
 #[tokio::test]
 async fn a_panic_says_nothing() {
-    let fake = Fake::new();
-    fake.script("secret/data/a", [Answer::panic()]);
-    let setup = Setup { snapshot: Some(snapshot()), managers: Arc::new(FakeManagers::new(&fake)), ..Setup::default() };
-    let world = World::start(setup).await;
+    let world = World::start(Setup { snapshot: Some(snapshot()), ..Setup::default() }).await;
+    world.secrets.script("secret/data/a", [Answer::panic()]);
     let reply =
         world.post("/v1/chat/completions").header("x-portkey-provider", "@mapped").json(&json!({})).send().await;
     assert_eq!(reply.status, 503, "{reply:?}");

@@ -3,6 +3,7 @@
 //!
 //! ```ignore
 //! let world = World::start(Setup { snapshot: Some(json!({ … })), ..Setup::default() }).await;
+//! world.secrets.script("secret/data/openai", [Answer::text("sk-1")]);
 //! let reply = world.post("/v1/chat/completions").header("x-portkey-provider", "@openai-prod").json(&json!({ … })).send().await;
 //! assert_eq!(reply.status, 200, "{reply:?}");
 //! assert_eq!(world.gateway.last().header("authorization"), Some("Bearer sk-1"));
@@ -38,9 +39,12 @@ use sidekey::{
     admin::{self, Admin, Vitals},
     dialect::portkey::{self, Portkey},
     feed::Feed,
-    manager::{FailureClass, FetchError, Managers, SecretManager},
+    manager::{
+        Managers,
+        fake::{Fake, FakeManagers},
+    },
     metric::Metrics,
-    model::{LinkRules, Reference, Snapshot, link},
+    model::{LinkRules, Snapshot, link},
     proxy::{Heartbeat, Proxy, Server, Settings, Shutdown},
     resolve::{self, Resolver},
     telemetry::{self, Capture, Level},
@@ -64,8 +68,8 @@ pub struct Setup {
     pub dialect: portkey::Settings,
     /// Settings of the cache.
     pub cache: resolve::Settings,
-    /// Who resolves; by default nobody can.
-    pub managers: Arc<dyn Managers>,
+    /// Who resolves; `None` = [`World::secrets`].
+    pub managers: Option<Arc<dyn Managers>>,
     /// The gateway, when it is not the echoing one.
     pub upstream: Option<SocketAddr>,
     /// Last changes to the proxy's settings.
@@ -80,6 +84,8 @@ pub struct World {
     pub addresses: Vec<SocketAddr>,
     /// The gateway behind it; idle if [`Setup::upstream`] was given.
     pub gateway: Gateway,
+    /// What the secret manager answers; nothing is there until a test has put it there.
+    pub secrets: Fake,
     /// The log so far, JSON lines, from `trace` on.
     pub logs: Capture,
     /// The proxy itself.
@@ -97,10 +103,6 @@ pub struct World {
     _log: DefaultGuard,
 }
 
-/// Nobody: every reference is misconfigured.
-#[derive(Debug)]
-struct Nobody;
-
 // === impl Setup ===
 
 impl Default for Setup {
@@ -110,7 +112,7 @@ impl Default for Setup {
             no_snapshot: false,
             dialect: portkey::Settings::default(),
             cache: cache(),
-            managers: Arc::new(Nobody),
+            managers: None,
             upstream: None,
             proxy: Box::new(|_| {}),
         }
@@ -138,7 +140,9 @@ impl World {
         settings.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
         settings.limits.drain_delay = Duration::ZERO;
         (setup.proxy)(&mut settings);
-        let resolver = Arc::new(Resolver::new(setup.cache, setup.managers, metrics.clone()));
+        let secrets = Fake::new();
+        let managers = setup.managers.unwrap_or_else(|| Arc::new(FakeManagers::new(&secrets)));
+        let resolver = Arc::new(Resolver::new(setup.cache, managers, metrics.clone()));
         let proxy =
             Proxy::new(&settings, feed.clone(), Portkey::new(setup.dialect), resolver, metrics.clone()).unwrap();
         let server = Server::bind(&settings).unwrap();
@@ -150,6 +154,7 @@ impl World {
             address: addresses[0],
             addresses,
             gateway,
+            secrets,
             logs,
             proxy,
             heartbeat,
@@ -217,14 +222,6 @@ impl World {
     pub fn log_lines(&self, target: &str) -> Vec<Value> {
         let parsed = |line: &str| serde_json::from_str::<Value>(line).unwrap();
         self.logs.text().lines().map(parsed).filter(|line| line["target"] == target).collect()
-    }
-}
-
-// === impl Nobody ===
-
-impl Managers for Nobody {
-    fn manager(&self, _: &Reference) -> Result<Arc<dyn SecretManager>, FetchError> {
-        Err(FetchError::new(FailureClass::Misconfigured))
     }
 }
 

@@ -15,6 +15,7 @@ mod freshness;
 mod harness;
 mod layers;
 mod proxy_body;
+mod proxy_errors;
 mod proxy_redact;
 mod proxy_request;
 mod proxy_server;

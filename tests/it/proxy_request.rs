@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use http::Method;
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::Empty;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 
 use crate::harness::{Answer, Raw, Setup, Wire, World, within};
@@ -210,6 +213,42 @@ async fn a_client_that_leaves_cancels_the_request() {
     .await;
     let codes: Vec<_> = world.access().iter().map(|line| line["code"].clone()).collect();
     assert_eq!(codes, ["client_gone", "ok"]);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_reset_cancels_the_request() {
+    let (world, raw) = raw().await;
+    let stream = tokio::net::TcpStream::connect(world.address).await.unwrap();
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake::<_, _, Empty<Bytes>>(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    let request = || Request::get(format!("http://{}/v1/models", world.address)).body(Empty::new()).unwrap();
+    let reply = tokio::spawn(client.send_request(request()));
+    let mut gateway = raw.accept().await;
+    gateway.head().await;
+    reply.abort();
+    assert_eq!(gateway.rest().await, "");
+    // The other streams of the connection go on.
+    let (reply, ()) = tokio::join!(client.send_request(request()), async {
+        let mut gateway = raw.accept().await;
+        gateway.head().await;
+        gateway.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    });
+    assert_eq!(reply.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_gateway_may_have_an_ipv6_address() {
+    let gateway = tokio::net::TcpListener::bind("[::1]:0").await.unwrap();
+    let address = gateway.local_addr().unwrap();
+    let world = World::start(Setup { upstream: Some(address), ..Setup::default() }).await;
+    let mut client = world.wire().await;
+    client.send("GET /v1/models HTTP/1.1\r\nhost: s\r\n\r\n").await;
+    let mut gateway = Wire::new(within(gateway.accept()).await.unwrap().0);
+    let head = gateway.head().await;
+    assert!(head.contains(&format!("host: {address}\r\n")), "{head}");
 }
 
 #[tokio::test]

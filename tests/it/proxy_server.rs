@@ -106,6 +106,8 @@ async fn a_head_that_does_not_end_is_answered_408() {
     client.head().await;
     client.send("GET /").await;
     assert!(client.rest().await.contains("HTTP/1.1 408 "));
+    let codes: Vec<_> = world.access().iter().map(|line| line["code"].clone()).collect();
+    assert_eq!(codes, ["request_timeout", "ok", "request_timeout"]);
 }
 
 #[tokio::test]
@@ -137,6 +139,10 @@ async fn too_many_connections_hear_it() {
         assert!(head.contains(line), "{line}: {head}");
     }
     second.rest().await;
+    // HTTP/2 could keep the place, and does not get it.
+    let mut second = world.wire().await;
+    second.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    assert_eq!(second.rest().await, "");
     drop(first);
     within(async {
         while world.metrics.connections.get() > 0 {
