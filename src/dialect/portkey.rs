@@ -38,6 +38,7 @@ mod peek;
 mod per_request;
 mod placement;
 mod plan;
+mod planner;
 mod provider;
 mod query;
 mod reach;
@@ -181,7 +182,7 @@ impl Portkey {
         caller: &Caller,
         now: OffsetDateTime,
     ) -> Result<Plan, PlanError> {
-        plan::Request { settings: &self.settings, head, peek, snapshot, caller, now }.plan()
+        planner::Request { settings: &self.settings, head, peek, snapshot, caller, now }.plan()
     }
 
     /// Strips, then sets. `credentials` stand in the order of [`Plan::mappings`].

@@ -420,6 +420,7 @@ fn a_trusted_stored_config_steers_like_a_stored_entity() {
                 {"provider":"@openai-prod","custom_host":"https://own.example/v1"},{"provider":"@anthropic"},
                 {"provider":"@ollama"},{"provider":"openai","api_key":"sk-stored","custom_host":"https://lit.example"}]}"#,
         )
+        .config("pc-host", r#"{"custom_host":"https://own.example/v1","retry":{"attempts":1}}"#)
         .config("pc-auth", r#"{"provider":"@bedrock","aws_auth_type":"assumedRole"}"#)
         .config("pc-leak", r#"{"provider":"@openai-prod","forward_headers":["x-portkey-config"]}"#);
     let snapshot = sample.link();
@@ -438,6 +439,11 @@ fn a_trusted_stored_config_steers_like_a_stored_entity() {
     ] {
         assert_eq!(arrived["targets"][leaf]["custom_host"], host, "{leaf}");
     }
+    // Also one that only adds to an entity named elsewhere.
+    let named = chat(&[("x-portkey-config", "pc-host"), ("x-portkey-provider", "@openai-prod")]);
+    assert!(plan(&snapshot, &named, &BodyPeek::default()).is_err());
+    let planned = plan_with(trusting(), &snapshot, &named, &BodyPeek::default()).unwrap();
+    assert_eq!(config(&sample::apply(&planned, &named).0)["custom_host"], "https://own.example/v1");
     // How a credential is used, and where every key of a config goes, is never a config's to say.
     for slug in ["pc-auth", "pc-leak"] {
         let refused = plan_with(trusting(), &snapshot, &head(slug), &BodyPeek::default()).unwrap_err();
