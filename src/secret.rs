@@ -101,7 +101,7 @@ impl Credential {
     /// The value as a header value, marked sensitive; the same bytes for every caller.
     ///
     /// # Errors
-    /// [`NotHeaderSafe`] when the value holds anything outside visible ASCII and spaces.
+    /// [`NotHeaderSafe`] unless [`is_header_safe`].
     pub fn header(&self) -> Result<HeaderValue, NotHeaderSafe> {
         self.header.get_or_init(|| prepare("", self.expose())).clone().ok_or(NotHeaderSafe)
     }
@@ -109,7 +109,7 @@ impl Credential {
     /// `Bearer <value>`, marked sensitive; the same bytes for every caller.
     ///
     /// # Errors
-    /// [`NotHeaderSafe`] when the value holds anything outside visible ASCII and spaces.
+    /// [`NotHeaderSafe`] unless [`is_header_safe`].
     pub fn bearer(&self) -> Result<HeaderValue, NotHeaderSafe> {
         self.bearer.get_or_init(|| prepare("Bearer ", self.expose())).clone().ok_or(NotHeaderSafe)
     }
@@ -121,9 +121,17 @@ impl fmt::Debug for Credential {
     }
 }
 
+/// Whether a credential fits into a header as it is: visible ASCII, with spaces inside only. A space at either end would
+/// be lost on the way (RFC 9110, section 5.5), and the provider would refuse a key that looks right.
+pub fn is_header_safe(text: &str) -> bool {
+    !text.is_empty()
+        && text.trim_matches(' ').len() == text.len()
+        && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
 /// Builds a sensitive header value over a buffer that is wiped when the last clone of the value drops.
 fn prepare(prefix: &str, value: &str) -> Option<HeaderValue> {
-    if value.is_empty() || !value.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) {
+    if !is_header_safe(value) {
         return None;
     }
     let mut bytes = Zeroizing::new(Vec::with_capacity(prefix.len() + value.len()));
@@ -148,7 +156,7 @@ mod tests {
 
     #[test]
     fn header_refuses_what_a_header_cannot_carry() {
-        for bad in ["", "a\nb", "a\rb", "a\0b", "clé", "a\tb"] {
+        for bad in ["", "a\nb", "a\rb", "a\0b", "clé", "a\tb", " a", "a ", " "] {
             let credential = Credential::text(SecretValue::from(bad.to_owned()));
             assert_eq!(credential.header(), Err(NotHeaderSafe), "{bad:?}");
             assert_eq!(credential.bearer(), Err(NotHeaderSafe), "{bad:?}");

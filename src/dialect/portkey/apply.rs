@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     model::{Entity, FieldSpec, FieldValue},
-    secret::Credential,
+    secret::{Credential, is_header_safe},
 };
 
 /// What was put on a request, to be searched for in replies.
@@ -254,8 +254,8 @@ impl<'a> Vault<'a> {
                 out(text);
                 true
             }
-            Form::Key | Form::Line => write_if(is_visible(text, &[]), text, out),
-            Form::Lines => write_if(is_visible(text, b"\n\r\t"), text, out),
+            Form::Key | Form::Line => write_if(is_header_safe(text), text, out),
+            Form::Lines => write_if(is_text(text), text, out),
             Form::Object => service_account::write(text, out),
             Form::Names => match custom_headers::names(text) {
                 Ok(names) => {
@@ -289,9 +289,9 @@ impl<'a> Vault<'a> {
     }
 }
 
-/// Whether `text` is not empty and holds visible ASCII, spaces and `more` only.
-fn is_visible(text: &str, more: &[u8]) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| matches!(byte, b' '..=b'~') || more.contains(&byte))
+/// Whether `text` is not empty and holds nothing but lines of ASCII text.
+fn is_text(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\r' | b'\t'))
 }
 
 fn write_if(fits: bool, text: &str, out: &mut dyn FnMut(&str)) -> bool {

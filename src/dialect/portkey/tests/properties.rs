@@ -196,7 +196,10 @@ proptest! {
         let credential = Arc::new(Credential::text(SecretValue::from(secret.clone())));
         let mut applied = head.clone();
         let outcome = Portkey::new(Settings::default()).apply(&plan, &[credential], &mut applied);
-        let fits = !secret.is_empty() && secret.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+        let visible = |byte: u8| (b'!'..=b'~').contains(&byte);
+        let fits = secret.bytes().all(|byte| visible(byte) || byte == b' ')
+            && secret.bytes().next().is_some_and(visible)
+            && secret.bytes().last().is_some_and(visible);
         prop_assert_eq!(outcome.is_ok(), fits);
         if fits && tree {
             let arrived = config(&applied);
