@@ -11,13 +11,13 @@ use super::{
     endpoint::Endpoint,
     forward, host,
     inputs::Inputs,
-    placement::{Placed, PlacedValue, Placement},
+    placement::{CUSTOM_HEADERS, Placed, PlacedValue, Placement},
     reach,
     steering::{self, Kind, Steering},
 };
 use crate::{
     dialect::PlanError,
-    model::{Entity, FieldSpec},
+    model::{Entity, FieldSpec, FieldValue},
 };
 
 /// An entity and its place.
@@ -179,10 +179,10 @@ pub(super) fn forward_list<'c>(node: &'c Node<'c>) -> Result<Vec<&'c str>, PlanE
 /// [`PlanError::DestinationNotAllowed`], also when a host is restricted and cannot be told.
 pub(super) fn references(placement: &Placement, entity: &Entity, endpoint: Endpoint) -> Result<(), PlanError> {
     let mut hosts = None;
-    let custom = entity.field(super::placement::CUSTOM_HEADERS).map(|field| &field.value);
+    let custom = entity.field(CUSTOM_HEADERS).map(|field| &field.value);
     let custom = custom.and_then(|value| match value {
-        crate::model::FieldValue::Mapped(mapping) => Some(mapping),
-        crate::model::FieldValue::Plain(_) | crate::model::FieldValue::Stored(_) => None,
+        FieldValue::Mapped(mapping) => Some(mapping),
+        FieldValue::Plain(_) | FieldValue::Stored(_) => None,
     });
     let placed = placement.fields(entity).filter_map(|Placed { value, .. }| match value {
         PlacedValue::Mapped(mapping) => Some(mapping),

@@ -2,6 +2,11 @@
 //!
 //! Source: `src/globals.ts` `VALID_PROVIDERS`, `src/providers/*/api.ts`.
 
+use self::{
+    Host::{Computed, Custom, Fixed},
+    Key::{Bearer, Optional, Other},
+};
+
 /// One provider.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Provider {
@@ -39,9 +44,6 @@ pub(super) enum Key {
     /// Never sent, or only if there is one.
     Optional,
 }
-
-use Host::{Computed, Custom, Fixed};
-use Key::{Bearer, Optional, Other};
 
 const GOOGLE_KEY: Key = Key::Query { header: "x-goog-api-key" };
 

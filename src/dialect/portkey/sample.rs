@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::{BodyPeek, Injected, ModelField, Plan, Portkey, Settings};
 use crate::{
     dialect::PlanError,
-    model::{Caller, Entity, LinkRules, Snapshot, link},
+    model::{Caller, Entity, LinkRules, Snapshot, ValueFormat, link},
     secret::{Credential, SecretValue},
 };
 
@@ -209,8 +209,8 @@ pub(super) fn resolve(plan: &Plan, value: impl Fn(&str, &str) -> String) -> Vec<
     let resolved = plan.mappings.iter().map(|mapping| {
         let text = SecretValue::from(value(&mapping.reference.slug, mapping.target.spec.name));
         Arc::new(match mapping.format {
-            crate::model::ValueFormat::String => Credential::text(text),
-            crate::model::ValueFormat::Json => Credential::structured(text),
+            ValueFormat::String => Credential::text(text),
+            ValueFormat::Json => Credential::structured(text),
         })
     });
     resolved.collect()

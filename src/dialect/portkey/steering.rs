@@ -3,6 +3,7 @@
 //! One row per field of a config and its header. Binding compares them with the entity, containment with the operator's
 //! hosts. Source: gateway 1.15.2 `src/handlers/handlerUtils.ts`, `src/providers/*/api.ts`; measured in the lab.
 
+use self::Kind::{Label, Method, Region, Segment, Url};
 use super::config_tree::key;
 
 /// One input that steers.
@@ -30,8 +31,6 @@ pub(super) enum Kind {
     /// How the credential is used: auth type, role, token scope. Leads nowhere, but is not a request's to choose.
     Method,
 }
-
-use Kind::{Label, Method, Region, Segment, Url};
 
 /// Every row.
 #[rustfmt::skip]
