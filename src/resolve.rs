@@ -206,7 +206,8 @@ impl Resolver {
         Ok(resolved)
     }
 
-    /// Drops every slot that nothing in `snapshot` names, and stores no other from now on. Called after each swap.
+    /// Drops every slot that nothing in `snapshot` names, and stores nothing of reads of such that are under way. Called after
+    /// each swap.
     pub fn retain(&self, snapshot: &Snapshot) {
         let mut named = HashMap::with_capacity(snapshot.references.len());
         for reference in &snapshot.references {

@@ -27,6 +27,10 @@ use super::{
 /// Nothing is kept longer than this, whatever lifetimes say.
 const MAX_KEEP: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
+/// How long a slot is kept that the snapshot in force does not name: until the resolver hears of the swap that names it, or
+/// until the last request of an earlier snapshot is through.
+const UNNAMED_KEEP: Duration = Duration::from_secs(60);
+
 /// Every slot of the process.
 pub struct Cache {
     slots: moka::sync::Cache<SlotKey, Arc<Slot>>,
@@ -60,10 +64,17 @@ pub struct Lead {
 
 #[derive(Default)]
 struct Table {
-    flights: HashMap<SlotKey, Flight>,
+    reads: HashMap<SlotKey, UnderWay>,
     /// The documents the snapshot in force names, with the longest `ttl` that a reference gives each; `None` before the
-    /// first snapshot. What it does not name is read for whoever asks and not stored.
+    /// first snapshot.
     named: Option<HashMap<SlotKey, Duration>>,
+}
+
+/// A read that has not landed yet.
+struct UnderWay {
+    flight: Flight,
+    /// The snapshot was swapped for one that does not name the document: whoever waits is answered, nothing is stored.
+    dropped: bool,
 }
 
 /// Ends a slot when nothing in it can be of use any more. Never `None` (moka's path without an end had faults up to
@@ -102,8 +113,8 @@ impl Cache {
     /// Takes part in the read of a document; `seen` is the slot the caller found too old.
     pub fn join(self: &Arc<Self>, key: &SlotKey, seen: Option<&Arc<Slot>>) -> Join {
         let mut table = self.table();
-        if let Some(flight) = table.flights.get(key) {
-            return Join::Follow(flight.clone());
+        if let Some(under_way) = table.reads.get(key) {
+            return Join::Follow(under_way.flight.clone());
         }
         let now = self.slots.get(key);
         if now.as_ref().map(Arc::as_ptr) != seen.map(Arc::as_ptr) {
@@ -111,7 +122,7 @@ impl Cache {
         }
         let (announce, landing) = oneshot::channel();
         let flight = landing.shared();
-        table.flights.insert(key.clone(), flight.clone());
+        table.reads.insert(key.clone(), UnderWay { flight: flight.clone(), dropped: false });
         Join::Lead(Lead { cache: Arc::clone(self), key: key.clone(), announce: Some(announce) }, flight)
     }
 
@@ -120,7 +131,7 @@ impl Cache {
         self.seeds.hash_one((key, self.fetches.fetch_add(1, Ordering::Relaxed)))
     }
 
-    /// Drops what `named` does not name; from now on only named documents are stored.
+    /// Drops what `named` does not name, also out of the hands of those who are reading it right now.
     pub fn retain(&self, named: HashMap<SlotKey, Duration>) {
         let mut table = self.table();
         for (key, slot) in &self.slots {
@@ -131,6 +142,9 @@ impl Cache {
                 }
                 Some(_) => {}
             }
+        }
+        for (key, under_way) in &mut table.reads {
+            under_way.dropped = !named.contains_key(key);
         }
         table.named = Some(named);
     }
@@ -169,24 +183,25 @@ impl Lead {
         &self.key
     }
 
-    /// Stores `slot`, unless the snapshot in force no longer names the document, and announces it to those who wait.
-    /// `ttl` is the lifetime for which the reading reference keeps it.
+    /// Stores `slot`, unless the document was dropped meanwhile, and announces it to those who wait. `ttl` is the lifetime
+    /// for which the reading reference keeps it.
     pub fn land(mut self, mut slot: Slot, ttl: Duration) -> Arc<Slot> {
         let mut table = self.cache.table();
-        let named = table.named.as_ref().map(|named| named.get(&self.key).copied());
-        let keep = match named.flatten() {
-            Some(longest) => self.cache.keep(longest),
+        let dropped = table.reads.remove(&self.key).is_some_and(|under_way| under_way.dropped);
+        slot.set_keep(match &table.named {
+            Some(named) => match named.get(&self.key) {
+                Some(longest) => self.cache.keep(*longest),
+                None => self.cache.keep(ttl).min(UNNAMED_KEEP),
+            },
             None => {
                 let before = self.cache.slots.get(&self.key).map_or(Duration::ZERO, |slot| slot.keep());
                 self.cache.keep(ttl).max(before)
             }
-        };
-        slot.set_keep(keep);
+        });
         let slot = Arc::new(slot);
-        if named != Some(None) {
+        if !dropped {
             self.cache.slots.insert(self.key.clone(), Arc::clone(&slot));
         }
-        table.flights.remove(&self.key);
         drop(table);
         if let Some(announce) = self.announce.take() {
             // Nobody may be waiting any more.
@@ -200,7 +215,7 @@ impl Drop for Lead {
     fn drop(&mut self) {
         // Still there: it did not land.
         if self.announce.is_some() {
-            self.cache.table().flights.remove(&self.key);
+            self.cache.table().reads.remove(&self.key);
         }
     }
 }
@@ -357,5 +372,11 @@ mod tests {
         assert_eq!(keep(), 10_800, "also for the next fetch, whoever makes it");
         cache.retain(HashMap::from([(key.clone(), Duration::from_secs(60))]));
         assert_eq!(keep(), 3660);
+
+        cache.retain(HashMap::new());
+        store(&cache, slot(Instant::now()));
+        assert_eq!(keep(), 60, "read by a request whose snapshot is not the one in force");
+        cache.retain(HashMap::from([(key.clone(), SETTINGS.ttl)]));
+        assert_eq!(keep(), 3900, "which now is");
     }
 }

@@ -60,6 +60,8 @@ impl Engine {
     }
 
     /// What memory says about `mapping`; starts whatever read it calls for. Never waits.
+    ///
+    /// Looks again only when a read landed between look-up and boarding, and each of those makes the memory newer.
     pub fn look(
         self: &Arc<Self>,
         mapping: &Mapping,
@@ -168,6 +170,7 @@ impl Engine {
         }
     }
 
+    /// What is remembered for `reference`.
     pub fn status(&self, reference: &Arc<Reference>, now: Instant) -> SlotStatus {
         let slot = self.cache.get(&SlotKey::of(reference));
         let memory = slot.as_deref().map_or_else(Memory::default, Slot::memory);
@@ -213,6 +216,7 @@ impl Engine {
         }
     }
 
+    /// Wipes what has ended and counts what is left.
     pub fn tidy(&self) {
         self.meter.entries(self.cache.tidy());
     }

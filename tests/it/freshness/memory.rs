@@ -201,6 +201,16 @@ async fn a_late_answer_is_not_stored_for_a_snapshot_that_does_not_name_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_is_ahead_of_the_swap_reads_once() {
+    let rig = Rig::new(SETTINGS, &[("a", "a")]);
+    rig.fake.script("a", [Answer::text("1")]);
+    rig.resolver.retain(&snapshot([]));
+    assert_eq!((rig.get("a").await, rig.get("a").await), (miss("1"), hit("1")));
+    rig.resolver.retain(&rig.snapshot);
+    assert_eq!(rig.get("a").await, hit("1"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rotated_login_shares_nothing_with_the_old_one() {
     let (old, new) = (Fake::new(), Fake::new());
     old.script("a", [Answer::text("of t-1")]);
