@@ -186,18 +186,35 @@ async fn a_swap_drops_what_nobody_names() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_answer_is_not_stored_for_a_snapshot_that_does_not_name_it() {
-    let rig = Rig::new(SETTINGS, &[("a", "a")]);
-    rig.fake.script("a", [Answer::text("old").after(secs(2)), Answer::text("new")]);
-    let request = tokio::spawn({
-        let (resolver, mapping) = (Arc::clone(&rig.resolver), rig.mapping("a"));
-        async move { crate::resolver::got(resolver.resolve(&[mapping]).await) }
-    });
-    pass(secs(1)).await;
-    rig.resolver.retain(&snapshot([reference("a", "a", token("t-2"))]));
-    assert_eq!(request.await.unwrap(), miss("old"), "whoever asked under the old snapshot is answered");
-    rig.resolver.retain(&rig.snapshot);
-    assert_eq!(rig.get("a").await, miss("new"), "and nothing of it stays");
+async fn an_answer_that_comes_after_a_swap_is_stored_if_the_snapshot_still_names_it() {
+    struct Case {
+        name: &'static str,
+        swaps: Vec<serde_json::Value>,
+        /// What the next request under the first snapshot gets.
+        next: Got,
+    }
+    let usual = || reference("a", "a", json!({}));
+    let other_login = || reference("a", "a", token("t-2"));
+    let cases = [
+        Case { name: "named", swaps: vec![usual()], next: hit("old") },
+        Case { name: "another login", swaps: vec![other_login()], next: miss("new") },
+        Case { name: "gone and back", swaps: vec![other_login(), usual()], next: hit("old") },
+    ];
+    for Case { name, swaps, next } in cases {
+        let rig = Rig::new(SETTINGS, &[("a", "a")]);
+        rig.fake.script("a", [Answer::text("old").after(secs(2)), Answer::text("new")]);
+        let request = tokio::spawn({
+            let (resolver, mapping) = (Arc::clone(&rig.resolver), rig.mapping("a"));
+            async move { crate::resolver::got(resolver.resolve(&[mapping]).await) }
+        });
+        pass(secs(1)).await;
+        for reference in swaps {
+            rig.resolver.retain(&snapshot([reference]));
+        }
+        assert_eq!(request.await.unwrap(), miss("old"), "{name}: whoever asked under the old snapshot is answered");
+        rig.resolver.retain(&rig.snapshot);
+        assert_eq!(rig.get("a").await, next, "{name}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
