@@ -28,7 +28,7 @@ mod websocket;
 pub use self::{
     body::ResponseBody,
     heartbeat::Heartbeat,
-    reject::Refusal,
+    reject::{Code, Refusal},
     server::{BindError, Server},
     settings::{Limits, Settings, TlsSettings, UpstreamSettings},
     shutdown::{Shutdown, Stage},

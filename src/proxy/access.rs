@@ -14,8 +14,9 @@ use super::{reject::Refusal, tls::Chain};
 use crate::{
     dialect::{
         PlanError,
-        portkey::{Mode, Plan},
+        portkey::{ApplyError, Mode, Plan},
     },
+    manager::FailureClass,
     metric::{Metrics, RequestLabels},
     model::{Entity, Mapping},
     resolve::{Outcome, Resolved},
@@ -99,6 +100,7 @@ impl Access {
                 reference = &*failure.reference.slug,
                 manager = failure.reference.manager_type.as_str(),
                 class = failure.class.as_str(),
+                manager_code = failure.source.as_ref().and_then(|error| error.code.as_deref()),
                 identity = failure.identity.as_deref(),
                 error,
                 "A secret could not be resolved."
@@ -107,10 +109,24 @@ impl Access {
                 info!(%request_id, code, ?slugs, ?reasons, "A request names what it may not use.");
             }
             Refusal::Plan(PlanError::Misconfigured { slug, reason }) => {
-                warn!(%request_id, code, entity = &**slug, reason = &**reason, "A request names what was set aside.");
+                let class = FailureClass::Misconfigured.as_str();
+                warn!(%request_id, code, entity = &**slug, class, reason = &**reason, "A request names what was set aside.");
             }
-            Refusal::Apply(_) => {
-                warn!(%request_id, code, references = %self.references(), error, "A secret does not fit.");
+            Refusal::Apply(ApplyError::Malformed { index }) => {
+                let reference = self.mappings.get(*index).map(|mapping| &mapping.reference);
+                warn!(
+                    %request_id,
+                    code,
+                    reference = reference.map(|reference| &*reference.slug),
+                    manager = reference.map(|reference| reference.manager_type.as_str()),
+                    class = FailureClass::Malformed.as_str(),
+                    error,
+                    "A secret does not fit."
+                );
+            }
+            Refusal::Apply(ApplyError::StoredMalformed { slug }) => {
+                let class = FailureClass::Malformed.as_str();
+                warn!(%request_id, code, entity = &**slug, class, error, "A stored credential does not fit.");
             }
             Refusal::Send(_) | Refusal::ReplyBroken(_) | Refusal::Internal => {
                 warn!(%request_id, code, error, "A request got no answer.");

@@ -1,13 +1,17 @@
 //! The only table of what is answered when a request is refused: status, code, headers, body.
 //!
 //! No text of a manager, of the gateway or of an error's cause gets in here; the request id leads to the log line that has
-//! them. A new reason does not compile until it has a row.
+//! them. A new reason does not compile until it has an answer here, and a code until it has a row in [`Code`].
+
+mod code;
+
+pub use self::code::Code;
 
 use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Response, StatusCode,
+    HeaderName, HeaderValue, Response,
     header::{CONTENT_TYPE, RETRY_AFTER},
 };
 use serde_json::json;
@@ -24,12 +28,6 @@ use crate::{
 const SIDEKEY_ERROR: HeaderName = HeaderName::from_static("x-sidekey-error");
 /// Keeps Portkey's SDKs from sending a request again that will fail again.
 const GATEWAY_EXCEPTION: HeaderName = HeaderName::from_static("x-portkey-gateway-exception");
-/// For managers that did not say: as long as a failure is remembered by default.
-const MANAGER_RETRY: Duration = Duration::from_secs(5);
-/// A snapshot comes with the next poll.
-const SNAPSHOT_RETRY: Duration = Duration::from_secs(5);
-/// Connections and memory are freed quickly.
-const OVERLOAD_RETRY: Duration = Duration::from_secs(1);
 
 /// Why a request is not answered by the gateway.
 #[derive(Debug, thiserror::Error)]
@@ -74,11 +72,10 @@ pub enum Refusal {
     Internal,
 }
 
-/// One row.
+/// What is answered: everything but the request id.
 #[derive(Debug, PartialEq, Eq)]
-struct Row {
-    status: StatusCode,
-    code: &'static str,
+struct Answer {
+    code: Code,
     retry_after: Option<Duration>,
     message: Cow<'static, str>,
 }
@@ -88,33 +85,30 @@ struct Row {
 impl Refusal {
     /// The error code, for logs and metrics.
     pub fn code(&self) -> &'static str {
-        self.row().code
+        self.answer().code.as_str()
     }
 
     /// What the client receives.
     pub fn respond(&self, request_id: Uuid) -> Response<ResponseBody> {
-        let Row { status, code, retry_after, message } = self.row();
+        let Answer { code, retry_after, message } = self.answer();
         let mut response = Response::new(ResponseBody::full(body(&message, code, request_id)));
-        *response.status_mut() = status;
+        *response.status_mut() = code.status();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(SIDEKEY_ERROR, HeaderValue::from_static(code));
+        headers.insert(SIDEKEY_ERROR, HeaderValue::from_static(code.as_str()));
         if let Some(retry_after) = retry_after {
             let seconds = retry_after.as_millis().div_ceil(1000).max(1);
             headers.insert(RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
         }
-        let worth_repeating = status == StatusCode::SERVICE_UNAVAILABLE && retry_after.is_some();
-        if status.is_server_error() && !worth_repeating {
+        if code.status().is_server_error() && retry_after.is_none() {
             headers.insert(GATEWAY_EXCEPTION, HeaderValue::from_static("true"));
         }
         response
     }
 
-    fn row(&self) -> Row {
+    fn answer(&self) -> Answer {
         match self {
-            Self::NoSnapshot => {
-                row(503, "no_snapshot", "no snapshot of the control plane is loaded yet").retry(SNAPSHOT_RETRY)
-            }
+            Self::NoSnapshot => answer(Code::NoSnapshot, "no snapshot of the control plane is loaded yet"),
             Self::Plan(error) => plan(error),
             Self::Resolve(error) => failed(error.class, error.retry_after),
             Self::Apply(error) => match error {
@@ -124,88 +118,80 @@ impl Refusal {
             },
             Self::Send(error) => match error {
                 SendError::HeadTooLarge { .. } => {
-                    row(431, "head_too_large", "the request head is too large for the gateway once credentials are set")
+                    answer(Code::HeadTooLarge, "the request head is too large for the gateway once credentials are set")
                 }
-                SendError::Unreachable(_) => row(502, "upstream_unreachable", "the gateway cannot be reached"),
+                SendError::Unreachable(_) => answer(Code::UpstreamUnreachable, "the gateway cannot be reached"),
                 SendError::UnaskedUpgrade => {
-                    row(502, "upstream_unreachable", "the gateway answered with something else")
+                    answer(Code::UpstreamUnreachable, "the gateway answered with something else")
                 }
-                SendError::Timeout(_) => row(504, "upstream_timeout", "the gateway did not answer in time"),
+                SendError::Timeout(_) => answer(Code::UpstreamTimeout, "the gateway did not answer in time"),
                 SendError::ClientBody(_) => broken_body(),
             },
-            Self::HeadTooLarge { .. } => row(431, "head_too_large", "the request head is too large"),
-            Self::RequestTimeout(_) => row(408, "request_timeout", "the request did not arrive in time"),
+            Self::HeadTooLarge { .. } => answer(Code::HeadTooLarge, "the request head is too large"),
+            Self::RequestTimeout(_) => answer(Code::RequestTimeout, "the request did not arrive in time"),
             Self::BodyBroken(_) => broken_body(),
-            Self::ReplyBroken(_) => row(502, "upstream_unreachable", "the reply of the gateway broke off"),
-            Self::Overloaded => row(503, "overloaded", "too many requests at once").retry(OVERLOAD_RETRY),
-            Self::Internal => row(500, "internal", "internal error"),
+            Self::ReplyBroken(_) => answer(Code::UpstreamUnreachable, "the reply of the gateway broke off"),
+            Self::Overloaded => answer(Code::Overloaded, "too many requests at once"),
+            Self::Internal => answer(Code::Internal, "internal error"),
         }
-    }
-}
-
-// === impl Row ===
-
-impl Row {
-    fn retry(self, after: Duration) -> Self {
-        Self { retry_after: Some(after), ..self }
     }
 }
 
 /// The body that stands in for an error of the gateway which cannot be searched for credentials.
 pub(super) fn withheld(request_id: Uuid) -> Bytes {
-    body("the error of the gateway came compressed and was withheld", "internal", request_id)
+    body("the error of the gateway came compressed and was withheld", Code::Internal, request_id)
 }
 
-fn plan(error: &PlanError) -> Row {
+fn plan(error: &PlanError) -> Answer {
     match error {
-        PlanError::NotFound => row(404, "not_found", "the path is not served"),
+        PlanError::NotFound => answer(Code::NotFound, "the path is not served"),
         PlanError::EntityNotFound { slugs, reasons: _ } => {
-            row(400, "entity_not_found", format!("Following keys are not valid: {}", slugs.join(", ")))
+            answer(Code::EntityNotFound, format!("Following keys are not valid: {}", slugs.join(", ")))
         }
-        PlanError::EntityInactive { slug } => row(403, "entity_inactive", format!("{slug} is not active")),
+        PlanError::EntityInactive { slug } => answer(Code::EntityInactive, format!("{slug} is not active")),
         PlanError::Misconfigured { slug: _, reason: _ } => failed(FailureClass::Misconfigured, None),
-        PlanError::InvalidConfig { reason } => row(400, "invalid_config", format!("Invalid config passed: {reason}")),
-        PlanError::InvalidBody { reason } => row(400, "invalid_body", format!("Invalid body passed: {reason}")),
+        PlanError::InvalidConfig { reason } => answer(Code::InvalidConfig, format!("Invalid config passed: {reason}")),
+        PlanError::InvalidBody { reason } => answer(Code::InvalidBody, format!("Invalid body passed: {reason}")),
         PlanError::NoEntity => {
-            row(400, "no_entity", "the request names no virtual key, provider slug, integration or config")
+            answer(Code::NoEntity, "the request names no virtual key, provider slug, integration or config")
         }
-        PlanError::BodyTooLarge => row(413, "body_too_large", "the body is too large to look for the model in it"),
+        PlanError::BodyTooLarge => answer(Code::BodyTooLarge, "the body is too large to look for the model in it"),
         PlanError::NoDeployment { slug } => {
-            row(400, "no_deployment", format!("no deployment of {slug} matches the model, and none is the default"))
+            answer(Code::NoDeployment, format!("no deployment of {slug} matches the model, and none is the default"))
         }
         PlanError::DestinationNotAllowed { input } => {
-            row(403, "destination_not_allowed", format!("the request may not choose a destination: {input}"))
+            answer(Code::DestinationNotAllowed, format!("the request may not choose a destination: {input}"))
         }
     }
 }
 
-fn failed(class: FailureClass, retry_after: Option<Duration>) -> Row {
-    match class {
-        FailureClass::Gone => row(502, "secret_not_found", "a secret does not exist"),
-        FailureClass::Denied => row(502, "secret_denied", "a secret may not be read"),
-        FailureClass::Unauthenticated => row(502, "manager_unauthenticated", "a secret manager refused the log-in"),
-        FailureClass::Disabled => row(502, "secret_disabled", "a secret is disabled or expired"),
-        FailureClass::Throttled => row(503, "manager_throttled", "a secret manager limits requests")
-            .retry(retry_after.unwrap_or(MANAGER_RETRY)),
-        FailureClass::Unavailable => row(503, "manager_unavailable", "a secret manager is unavailable")
-            .retry(retry_after.unwrap_or(MANAGER_RETRY)),
-        FailureClass::Timeout => row(504, "manager_timeout", "a secret manager did not answer in time"),
-        FailureClass::Malformed => row(502, "secret_malformed", "a secret does not have the shape that is needed"),
-        FailureClass::Misconfigured => row(502, "reference_misconfigured", "a secret reference is misconfigured"),
-    }
+fn failed(class: FailureClass, retry_after: Option<Duration>) -> Answer {
+    let message = match class {
+        FailureClass::Gone => "a secret does not exist",
+        FailureClass::Denied => "a secret may not be read",
+        FailureClass::Unauthenticated => "a secret manager refused the log-in",
+        FailureClass::Disabled => "a secret is disabled or expired",
+        FailureClass::Throttled => "a secret manager limits requests",
+        FailureClass::Unavailable => "a secret manager is unavailable",
+        FailureClass::Timeout => "a secret manager did not answer in time",
+        FailureClass::Malformed => "a secret does not have the shape that is needed",
+        FailureClass::Misconfigured => "a secret reference is misconfigured",
+    };
+    let answer = answer(Code::from(class), message);
+    // Where coming back does not help, it does not matter when.
+    Answer { retry_after: answer.retry_after.map(|usual| retry_after.unwrap_or(usual)), ..answer }
 }
 
-fn broken_body() -> Row {
-    row(400, "invalid_body", "the body broke off")
+fn broken_body() -> Answer {
+    answer(Code::InvalidBody, "the body broke off")
 }
 
-fn row(status: u16, code: &'static str, message: impl Into<Cow<'static, str>>) -> Row {
-    // Every status above is a literal within 100 to 999.
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    Row { status, code, retry_after: None, message: message.into() }
+fn answer(code: Code, message: impl Into<Cow<'static, str>>) -> Answer {
+    Answer { code, retry_after: code.retry_after(), message: message.into() }
 }
 
-fn body(message: &str, code: &str, request_id: Uuid) -> Bytes {
+fn body(message: &str, code: Code, request_id: Uuid) -> Bytes {
+    let code = code.as_str();
     let body = json!({
         "status": "failure",
         "message": message,
@@ -307,9 +293,9 @@ mod tests {
             (Misconfigured, 502, "reference_misconfigured"),
         ];
         for (class, status, code) in cases {
-            let row = failed(class, Some(Duration::from_millis(1500)));
-            assert_eq!((row.status.as_u16(), row.code), (status, code), "{class:?}");
-            assert_eq!(row.retry_after.is_some(), status == 503, "{class:?}");
+            let answer = failed(class, Some(Duration::from_millis(1500)));
+            assert_eq!((answer.code.status().as_u16(), answer.code.as_str()), (status, code), "{class:?}");
+            assert_eq!(answer.retry_after.is_some(), status == 503, "{class:?}");
         }
     }
 

@@ -161,11 +161,14 @@ impl Engine {
         self.meter.count(reference.manager_type, Counted::Error);
         let failed = slot.and_then(Slot::failed);
         let unpicked = || Some(Arc::new(FetchError::new(class).with_source(sight.unpicked?)));
+        // A value that cannot be picked was read by whoever the reference names.
+        let reader =
+            || sight.unpicked.and_then(|_| self.managers.manager(reference).ok()).map(|manager| manager.identity());
         ResolveError {
             reference: Arc::clone(reference),
             class,
             retry_after: sight.memory.failure.map(|failure| failure.remaining(now)),
-            identity: failed.and_then(|failed| failed.identity.clone()),
+            identity: failed.and_then(|failed| failed.identity.clone()).or_else(reader),
             source: failed.map(|failed| Arc::clone(&failed.error)).or_else(unpicked),
         }
     }

@@ -10,6 +10,7 @@ mod config;
 mod contract;
 mod dev;
 mod egress;
+mod errors;
 mod examples;
 mod freshness;
 mod harness;

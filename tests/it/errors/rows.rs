@@ -1,0 +1,526 @@
+//! The causes: what stands in the snapshot, what the manager says, what is asked.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+use sidekey::manager::{
+    FailureClass,
+    fake::{Answer, Fake},
+};
+
+use crate::harness::Setup;
+
+/// One cause, and what comes of it.
+pub struct Row {
+    pub code: &'static str,
+    /// In words, for the message of a test that fails.
+    pub cause: &'static str,
+    /// What is different from an ordinary sidecar.
+    pub change: fn(&mut Setup),
+    pub behind: Behind,
+    /// Whether the log cannot be written any more when the gateway's connection breaks.
+    pub brittle_log: bool,
+    /// Asked and answered before, on a connection that stays open.
+    pub before: Option<Ask>,
+    pub ask: Ask,
+    pub message: &'static str,
+    /// Seconds.
+    pub retry_after: Option<&'static str>,
+    /// Fields of the log line that says why: a part of each value.
+    pub log: &'static [(&'static str, &'static str)],
+}
+
+/// What a client sends.
+#[derive(Clone, Copy)]
+pub enum Ask {
+    /// A chat completion: one header line, and the body.
+    Chat(&'static str, &'static str),
+    /// A path.
+    Get(&'static str),
+    /// A header of this many bytes.
+    Long(usize),
+    /// These bytes.
+    Raw(&'static str),
+}
+
+/// The gateway.
+#[derive(Clone, Copy)]
+pub enum Behind {
+    /// It answers.
+    Echo,
+    /// There is none.
+    Nobody,
+    /// It takes requests and does not answer.
+    Silence,
+    /// It says this to each request and hangs up.
+    Says(&'static str),
+}
+
+const SOON: Duration = Duration::from_millis(50);
+const MODELS: Ask = Ask::Get("/v1/models");
+
+/// Nothing is wrong.
+const ORDINARY: Row = Row {
+    code: "",
+    cause: "",
+    change: |_| {},
+    behind: Behind::Echo,
+    brittle_log: false,
+    before: None,
+    ask: MODELS,
+    message: "",
+    retry_after: None,
+    log: &[],
+};
+
+const fn chat(provider: &'static str) -> Ask {
+    Ask::Chat(provider, "{}")
+}
+
+pub const ROWS: &[Row] = &[
+    // === 400 ===
+    Row {
+        code: "entity_not_found",
+        cause: "a slug that nothing has",
+        ask: chat("x-portkey-provider: @nobody"),
+        message: "Following keys are not valid: nobody",
+        log: &[("slugs", r#"["nobody"]"#), ("reasons", "no")],
+        ..ORDINARY
+    },
+    Row {
+        code: "entity_not_found",
+        cause: "two unknown slugs and a good one in a config",
+        ask: chat(
+            r#"x-portkey-config: {"strategy":{"mode":"fallback"},"targets":[{"provider":"@a"},{"provider":"@openai"},{"virtual_key":"b"}]}"#,
+        ),
+        message: "Following keys are not valid: a, b",
+        log: &[("slugs", r#"["a", "b"]"#)],
+        ..ORDINARY
+    },
+    Row {
+        code: "entity_not_found",
+        cause: "a virtual key of another workspace",
+        change: |setup| setup.proxy = Box::new(|settings| settings.workspace = Some("ws-a".to_owned())),
+        ask: chat("x-portkey-virtual-key: of-team-b"),
+        message: "Following keys are not valid: of-team-b",
+        log: &[("reasons", "workspace")],
+        ..ORDINARY
+    },
+    Row {
+        code: "invalid_config",
+        cause: "a config that is no JSON",
+        ask: chat("x-portkey-config: {provider: openai}"),
+        message: "Invalid config passed: x-portkey-config is JSON or the name of a stored config",
+        log: &[("error", "invalid config")],
+        ..ORDINARY
+    },
+    Row {
+        code: "invalid_config",
+        cause: "a key that the gateway would take for another",
+        ask: chat(
+            r#"x-portkey-config: {"provider":"@openai","customHost":"https://a.test","custom_Host":"https://b.test"}"#,
+        ),
+        message: "Invalid config passed: `custom_Host` is spelled twice or may not stand there",
+        ..ORDINARY
+    },
+    Row {
+        code: "invalid_body",
+        cause: "two models",
+        ask: Ask::Chat("x-portkey-provider: @openai", r#"{"model":"a","model":"@openai/b"}"#),
+        message: "Invalid body passed: it holds more than one \"model\"",
+        ..ORDINARY
+    },
+    Row {
+        code: "invalid_body",
+        cause: "a chunk without a length",
+        ask: Ask::Raw(
+            "POST /v1/embeddings HTTP/1.1\r\nhost: s\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\nno\r\n",
+        ),
+        message: "the body broke off",
+        log: &[("error", "the body broke off: ")],
+        ..ORDINARY
+    },
+    Row {
+        code: "no_entity",
+        cause: "no name, where one is wanted",
+        change: |setup| setup.dialect.reject_unmatched = true,
+        ask: Ask::Chat("authorization: Bearer sk-clients-own", r#"{"model":"gpt-4o"}"#),
+        message: "the request names no virtual key, provider slug, integration or config",
+        ..ORDINARY
+    },
+    Row {
+        code: "no_deployment",
+        cause: "a model that no Azure deployment has, and no default",
+        ask: Ask::Chat("x-portkey-provider: @azure", r#"{"model":"gpt-5"}"#),
+        message: "no deployment of azure matches the model, and none is the default",
+        ..ORDINARY
+    },
+    // === 403, 404 ===
+    Row {
+        code: "destination_not_allowed",
+        cause: "a credential of ours and a host of the client's",
+        ask: Ask::Chat("x-portkey-provider: @openai\r\nx-portkey-custom-host: https://evil.test/v1", "{}"),
+        message: "the request may not choose a destination: x-portkey-custom-host",
+        ..ORDINARY
+    },
+    Row {
+        code: "destination_not_allowed",
+        cause: "an unmatched request that steers to the metadata address",
+        ask: Ask::Chat("x-portkey-provider: openai\r\nx-portkey-custom-host: http://169.254.169.254/v1", "{}"),
+        message: "the request may not choose a destination: x-portkey-custom-host",
+        ..ORDINARY
+    },
+    Row {
+        code: "entity_inactive",
+        cause: "a virtual key that was switched off",
+        ask: chat("x-portkey-provider: @paused"),
+        message: "paused is not active",
+        ..ORDINARY
+    },
+    Row {
+        code: "entity_inactive",
+        cause: "a virtual key that has expired",
+        ask: chat("x-portkey-provider: @expired"),
+        message: "expired is not active",
+        ..ORDINARY
+    },
+    Row {
+        code: "entity_inactive",
+        cause: "a virtual key whose reference was switched off",
+        ask: chat("x-portkey-provider: @switched-off"),
+        message: "switched-off is not active",
+        ..ORDINARY
+    },
+    Row {
+        code: "not_found",
+        cause: "a path of the gateway that is not for clients",
+        ask: Ask::Get("/log/stream"),
+        message: "the path is not served",
+        ..ORDINARY
+    },
+    Row {
+        code: "not_found",
+        cause: "the admin API without a control plane",
+        ask: Ask::Get("/v1/virtual-keys"),
+        message: "the path is not served",
+        ..ORDINARY
+    },
+    // === 408, 413, 431, 500 ===
+    Row {
+        code: "request_timeout",
+        cause: "a head that does not end",
+        change: |setup| setup.proxy = Box::new(|settings| settings.limits.head_timeout = SOON),
+        ask: Ask::Raw("GET /v1/models HTT"),
+        message: "the request did not arrive in time",
+        ..ORDINARY
+    },
+    Row {
+        code: "request_timeout",
+        cause: "a body that does not come",
+        change: |setup| setup.proxy = Box::new(|settings| settings.limits.head_timeout = SOON),
+        ask: Ask::Raw(
+            "POST /v1/embeddings HTTP/1.1\r\nhost: s\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{\"mo",
+        ),
+        message: "the request did not arrive in time",
+        ..ORDINARY
+    },
+    Row {
+        code: "body_too_large",
+        cause: "a model that may stand further back than is looked, where a name is wanted",
+        change: |setup| {
+            setup.dialect.reject_unmatched = true;
+            setup.proxy = Box::new(|settings| settings.limits.model_peek_bytes = 16);
+        },
+        ask: Ask::Chat("accept: */*", r#"{"messages":[],"stream":false,"model":"@openai/gpt-4o"}"#),
+        message: "the body is too large to look for the model in it",
+        ..ORDINARY
+    },
+    Row {
+        code: "head_too_large",
+        cause: "more than we take",
+        ask: Ask::Long(33 * 1024),
+        message: "the request head is too large",
+        log: &[("error", "the limit is 32768")],
+        ..ORDINARY
+    },
+    Row {
+        code: "head_too_large",
+        cause: "more than the gateway takes",
+        ask: Ask::Long(17 * 1024),
+        message: "the request head is too large for the gateway once credentials are set",
+        log: &[("error", "the gateway takes 16384")],
+        ..ORDINARY
+    },
+    Row {
+        code: "internal",
+        cause: "a panic: the log cannot be written",
+        behind: Behind::Says(""),
+        brittle_log: true,
+        message: "internal error",
+        log: &[("error", "internal error")],
+        ..ORDINARY
+    },
+    // === 502 ===
+    Row {
+        code: "secret_not_found",
+        cause: "the manager has no such secret",
+        ask: chat("x-portkey-provider: @gone"),
+        message: "a secret does not exist",
+        log: &[
+            ("reference", "gone-key"),
+            ("manager", "hashicorp_vault"),
+            ("class", "gone"),
+            ("manager_code", "scripted"),
+            ("identity", "fake"),
+        ],
+        ..ORDINARY
+    },
+    Row {
+        code: "secret_denied",
+        cause: "the manager forbids the read",
+        ask: chat("x-portkey-provider: @denied"),
+        message: "a secret may not be read",
+        log: &[("reference", "denied-key"), ("class", "denied"), ("manager_code", "scripted"), ("identity", "fake")],
+        ..ORDINARY
+    },
+    Row {
+        code: "secret_disabled",
+        cause: "a secret whose validity has ended",
+        ask: chat("x-portkey-provider: @ended"),
+        message: "a secret is disabled or expired",
+        log: &[("reference", "ended-key"), ("class", "disabled"), ("manager_code", "expired"), ("identity", "fake")],
+        ..ORDINARY
+    },
+    Row {
+        code: "secret_malformed",
+        cause: "a key wanted of a secret that is no JSON",
+        ask: chat("x-portkey-provider: @text"),
+        message: "a secret does not have the shape that is needed",
+        log: &[("reference", "text-key"), ("class", "malformed"), ("identity", "fake"), ("error", "is not JSON")],
+        ..ORDINARY
+    },
+    Row {
+        code: "secret_malformed",
+        cause: "an empty secret",
+        ask: chat("x-portkey-provider: @empty"),
+        message: "a secret does not have the shape that is needed",
+        log: &[
+            ("reference", "empty-key"),
+            ("class", "malformed"),
+            ("identity", "fake"),
+            ("error", "the value is empty"),
+        ],
+        ..ORDINARY
+    },
+    Row {
+        code: "secret_malformed",
+        cause: "a key of two lines",
+        ask: chat("x-portkey-provider: @lines"),
+        message: "a secret does not have the shape that is needed",
+        log: &[("reference", "lines-key"), ("manager", "hashicorp_vault"), ("class", "malformed")],
+        ..ORDINARY
+    },
+    Row {
+        code: "secret_malformed",
+        cause: "a key of two lines that stands in the snapshot itself",
+        ask: chat("x-portkey-provider: @literal"),
+        message: "a secret does not have the shape that is needed",
+        log: &[("entity", "literal"), ("class", "malformed")],
+        ..ORDINARY
+    },
+    Row {
+        code: "reference_misconfigured",
+        cause: "a reference that no manager can serve",
+        ask: chat("x-portkey-provider: @nobodys"),
+        message: "a secret reference is misconfigured",
+        log: &[("reference", "nobodys-key"), ("class", "misconfigured"), ("manager_code", "scripted")],
+        ..ORDINARY
+    },
+    Row {
+        code: "manager_unauthenticated",
+        cause: "the manager refuses the log-in",
+        ask: chat("x-portkey-provider: @unauthenticated"),
+        message: "a secret manager refused the log-in",
+        log: &[("class", "unauthenticated"), ("manager_code", "scripted"), ("identity", "fake")],
+        ..ORDINARY
+    },
+    Row {
+        code: "upstream_unreachable",
+        cause: "no gateway",
+        behind: Behind::Nobody,
+        message: "the gateway cannot be reached",
+        log: &[("error", "refused")],
+        ..ORDINARY
+    },
+    Row {
+        code: "upstream_unreachable",
+        cause: "a gateway that hangs up",
+        behind: Behind::Says(""),
+        ask: chat("x-portkey-provider: @openai"),
+        message: "the gateway cannot be reached",
+        ..ORDINARY
+    },
+    Row {
+        code: "upstream_unreachable",
+        cause: "a gateway that speaks no HTTP",
+        behind: Behind::Says("220 mail.test ESMTP\r\n"),
+        message: "the gateway cannot be reached",
+        ..ORDINARY
+    },
+    Row {
+        code: "upstream_unreachable",
+        cause: "a gateway that switches protocols unasked",
+        behind: Behind::Says("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"),
+        message: "the gateway answered with something else",
+        ..ORDINARY
+    },
+    Row {
+        code: "upstream_unreachable",
+        cause: "an error of the gateway that breaks off before it was searched for the credential",
+        behind: Behind::Says("HTTP/1.1 500 Internal Server Error\r\ncontent-length: 99\r\n\r\nBearer sk-"),
+        ask: chat("x-portkey-provider: @openai"),
+        message: "the reply of the gateway broke off",
+        ..ORDINARY
+    },
+    // === 503, 504 ===
+    Row {
+        code: "manager_throttled",
+        cause: "a quota of the manager, which says for how long",
+        ask: chat("x-portkey-provider: @throttled"),
+        message: "a secret manager limits requests",
+        retry_after: Some("30"),
+        log: &[("class", "throttled"), ("manager_code", "scripted"), ("identity", "fake")],
+        ..ORDINARY
+    },
+    Row {
+        code: "manager_unavailable",
+        cause: "a manager that is down",
+        ask: chat("x-portkey-provider: @unavailable"),
+        message: "a secret manager is unavailable",
+        retry_after: Some("5"),
+        log: &[("class", "unavailable"), ("manager_code", "scripted"), ("identity", "fake")],
+        ..ORDINARY
+    },
+    Row {
+        code: "manager_unavailable",
+        cause: "a manager that panics",
+        ask: chat("x-portkey-provider: @panics"),
+        message: "a secret manager is unavailable",
+        retry_after: Some("5"),
+        log: &[("class", "unavailable"), ("manager_code", "panic"), ("identity", "fake")],
+        ..ORDINARY
+    },
+    Row {
+        code: "manager_timeout",
+        cause: "a manager that does not come to an end",
+        change: |setup| setup.cache.deadline = SOON,
+        ask: chat("x-portkey-provider: @hangs"),
+        message: "a secret manager did not answer in time",
+        log: &[("class", "timeout"), ("manager_code", "deadline"), ("identity", "fake")],
+        ..ORDINARY
+    },
+    Row {
+        code: "no_snapshot",
+        cause: "nothing was loaded",
+        change: |setup| setup.no_snapshot = true,
+        message: "no snapshot of the control plane is loaded yet",
+        retry_after: Some("5"),
+        ..ORDINARY
+    },
+    Row {
+        code: "overloaded",
+        cause: "one connection more than are served",
+        change: |setup| setup.proxy = Box::new(|settings| settings.limits.max_connections = 1),
+        before: Some(MODELS),
+        message: "too many requests at once",
+        retry_after: Some("1"),
+        ..ORDINARY
+    },
+    Row {
+        code: "upstream_timeout",
+        cause: "a gateway that does not answer",
+        change: |setup| setup.proxy = Box::new(|settings| settings.upstream.response_head_timeout = SOON),
+        behind: Behind::Silence,
+        message: "the gateway did not answer in time",
+        ..ORDINARY
+    },
+];
+
+/// What each path of the manager holds.
+pub fn secrets(fake: &Fake) {
+    let fail = Answer::fail;
+    for (path, answer) in [
+        ("openai", Answer::text("sk-good")),
+        ("gone", fail(FailureClass::Gone)),
+        ("denied", fail(FailureClass::Denied)),
+        ("ended", Answer::text("sk-old").not_after(SystemTime::UNIX_EPOCH)),
+        ("text", Answer::text("sk-without-braces")),
+        ("empty", Answer::text("\n")),
+        ("lines", Answer::text("sk-1\r\nx-evil: 1")),
+        ("unauthenticated", fail(FailureClass::Unauthenticated)),
+        ("throttled", fail(FailureClass::Throttled).retry_after(Duration::from_secs(30))),
+        ("unavailable", fail(FailureClass::Unavailable)),
+        ("panics", Answer::panic()),
+        ("hangs", Answer::hang()),
+    ] {
+        fake.script(path, [answer]);
+    }
+}
+
+/// For each path of [`secrets`] a virtual key of its name, with a reference `NAME-key`; and those that are special.
+pub fn snapshot() -> Value {
+    let names = [
+        "openai",
+        "gone",
+        "denied",
+        "ended",
+        "text",
+        "empty",
+        "lines",
+        "unauthenticated",
+        "throttled",
+        "unavailable",
+        "panics",
+        "hangs",
+        "nobodys",
+        "switched-off",
+    ];
+    let reference = |name: &str| {
+        json!({
+            "id": format!("reference {name}"), "slug": format!("{name}-key"), "manager_type": "hashicorp_vault",
+            "auth_config": {"vault_auth_type": "token", "vault_addr": "https://vault.test", "vault_token": "t"},
+            "secret_path": name, "secret_key": (name == "text").then_some("api_key"),
+            "status": if name == "switched-off" { "disabled" } else { "active" }, "allow_all_workspaces": true,
+        })
+    };
+    let virtual_key = |name: &str, more: Value| {
+        let mut row = json!({
+            "id": format!("virtual key {name}"), "slug": name, "provider": "openai", "status": "active", "key": "sk-literal",
+            "model_config": {},
+        });
+        row.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        row
+    };
+    let mapped = |name: &&str| {
+        let mappings = json!([{"target_field": "key", "secret_reference_id": format!("{name}-key")}]);
+        virtual_key(name, json!({"key": null, "secret_mappings": mappings}))
+    };
+    let deployments = json!([{"azure_deployment_name": "d", "azure_api_version": "2024-10-21", "alias": "gpt-4o"}]);
+    let special = [
+        virtual_key("paused", json!({"status": "Archived"})),
+        virtual_key("expired", json!({"expires_at": "2020-01-01T00:00:00Z"})),
+        virtual_key("literal", json!({"key": "sk-1\nx"})),
+        virtual_key("of-team-b", json!({"workspace_id": "b"})),
+        virtual_key(
+            "azure",
+            json!({"provider": "azure-openai",
+                   "model_config": {"azure_resource_name": "r", "azure_deployment_config": deployments}}),
+        ),
+    ];
+    json!({
+        "schema_version": 1, "version": 1, "organisation_id": "org",
+        "workspaces": [{"id": "a", "slug": "ws-a", "name": "A"}, {"id": "b", "slug": "ws-b", "name": "B"}],
+        "secret_references": names.iter().map(|name| reference(name)).collect::<Vec<_>>(),
+        "virtual_keys": names.iter().map(mapped).chain(special).collect::<Vec<_>>(),
+    })
+}
