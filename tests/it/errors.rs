@@ -5,6 +5,7 @@
 
 mod page;
 mod rows;
+mod stage;
 
 use std::{
     io,
@@ -130,11 +131,11 @@ async fn each_cause_is_answered_and_logged_as_promised() {
 async fn provoke(row: &Row) {
     let what = format!("{}: {}", row.code, row.cause);
     let secrets = Fake::new();
-    rows::secrets(&secrets);
+    stage::secrets(&secrets);
     let managers = FakeManagers::new(&secrets).without("nobodys-key");
     let mut setup = Setup {
-        snapshot: Some(rows::snapshot()),
-        managers: Arc::new(managers),
+        snapshot: Some(stage::snapshot()),
+        managers: Some(Arc::new(managers)),
         upstream: row.behind.open().await,
         ..Setup::default()
     };

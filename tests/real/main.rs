@@ -30,6 +30,7 @@ mod command;
 #[allow(dead_code, reason = "offers what tests may need")]
 mod components;
 mod drain;
+mod errors;
 mod harness;
 mod login;
 mod namespace;
@@ -86,6 +87,9 @@ fn main() -> ExitCode {
         canary::the_process_is_closed,
         drain::a_running_stream_finishes,
         drain::an_endless_stream_is_cut,
+        errors::each_cause_is_answered_and_logged_as_promised,
+        errors::outage::a_changed_secret_arrives_after_its_lifetime,
+        errors::outage::an_outage_is_bridged_up_to_the_hard_bound,
         command::dev_once,
         command::check_resolves_every_reference,
         command::check_names_what_fails,

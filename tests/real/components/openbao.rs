@@ -43,8 +43,22 @@ impl OpenBao {
 
     /// [`Self::start`] with more of its configuration, a second listener for example.
     pub async fn start_with(more: &str) -> Self {
+        Self::start_at(free_address(), more).await
+    }
+
+    /// Starts a server that was killed anew, at its address. It had everything in memory: secrets and tokens are gone.
+    pub async fn start_again(&mut self) {
+        *self = Self::start_at(self.address, "").await;
+    }
+
+    /// Kills the server.
+    pub async fn kill(&mut self) {
+        self.process.signal(rustix::process::Signal::KILL);
+        self.process.ended().await;
+    }
+
+    async fn start_at(address: SocketAddr, more: &str) -> Self {
         let program = installed("bao");
-        let address = free_address();
         let audit = harness::folder().join(format!("openbao-{}.audit", address.port()));
         let config = harness::folder().join(format!("openbao-{}.hcl", address.port()));
         let text = format!(
