@@ -5,10 +5,16 @@
 //! role's policies reach only new tokens; then a denial is a denial.
 //! Source: `backends.md` 3.9, CONTRACT 4 and 8.
 
-use std::{fmt::Write as _, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt::Write as _,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use http::HeaderValue;
+use tokio::time::Instant;
 use vaultrs::api::{kv1::requests::GetSecretRequest, kv2::requests::ReadSecretRequest};
 
 use self::{
@@ -36,9 +42,9 @@ mod mounts;
 mod path;
 mod wire;
 
-/// A living token that is denied is replaced by a new login only when it is older than this: a denial that stays must not
-/// turn every fetch into a login.
-const DENIED_TOKEN_AGE: Duration = Duration::from_secs(30);
+/// A living token that is denied is replaced by a new login at most this often: a role's policies reach only new tokens, but
+/// a denial that stays must not turn every fetch into a login.
+const DENIAL_LOGIN_EVERY: Duration = Duration::from_secs(60);
 
 /// One identity at one Vault server.
 #[derive(Debug)]
@@ -50,6 +56,8 @@ pub(super) struct Vault {
     kv_version: Option<Kv>,
     own_identity: bool,
     identity: Arc<str>,
+    /// When a denial last led to a new login.
+    denial_login: Mutex<Option<Instant>>,
 }
 
 /// The version that a location asks for.
@@ -89,7 +97,7 @@ pub(super) fn admit(
         VaultMethod::Token { .. } => Ok(()),
         VaultMethod::AppRole { mount, .. } => auth_mount(mount.as_deref().unwrap_or(&settings.approle_mount)).map(drop),
         VaultMethod::Kubernetes { mount, .. } => {
-            settings.ambient.check(path.as_str(), "managers.vault")?;
+            settings.ambient.check(path.as_str(), "managers.hashicorp_vault")?;
             kubernetes_reach(auth, settings, transport)?;
             auth_mount(mount.as_deref().unwrap_or(&settings.kubernetes_mount)).map(drop)
         }
@@ -123,14 +131,16 @@ impl Vault {
             Some(2) => Some(Kv::V2),
             _ => None,
         };
-        Ok(Self { wire, login, session, mounts: Mounts::default(), kv_version, own_identity, identity })
+        let (mounts, denial_login) = (Mounts::default(), Mutex::default());
+        Ok(Self { wire, login, session, mounts, kv_version, own_identity, identity, denial_login })
     }
 
     /// One read, repeated once with another token when the first one was the reason for a denial.
     async fn read(&self, path: &SecretPath, wanted: Wanted) -> Result<Document, FetchError> {
+        let started = Instant::now();
         let token = self.session.token().await?;
         match self.read_with_retries(&token, path, wanted).await {
-            Err(denied) if denied.class == FailureClass::Denied => match self.replacement(&token).await? {
+            Err(denied) if denied.class == FailureClass::Denied => match self.replacement(&token, started).await? {
                 Some(token) => {
                     // What this identity may see of the mounts may have changed as well.
                     self.mounts.forget(path);
@@ -143,13 +153,23 @@ impl Vault {
     }
 
     /// Another token for a denied one, if the token may be the reason; `None` = the denial stands.
-    async fn replacement(&self, token: &Arc<Token>) -> Result<Option<Arc<Token>>, FetchError> {
+    async fn replacement(&self, token: &Arc<Token>, started: Instant) -> Result<Option<Arc<Token>>, FetchError> {
+        let is_new = token.age() <= started.elapsed();
         match (self.login.pulse(token).await?, self.login.renews_identity()) {
             (Pulse::Dead, false) => Err(FetchError::new(FailureClass::Unauthenticated).with_code("token_dead")),
             (Pulse::Alive, false) => Ok(None),
-            (Pulse::Alive, true) if token.age() < DENIED_TOKEN_AGE => Ok(None),
+            (Pulse::Alive, true) if is_new || !self.may_log_in_for_denial() => Ok(None),
             (Pulse::Alive | Pulse::Dead, true) => self.session.token_instead_of(token).await.map(Some),
         }
+    }
+
+    fn may_log_in_for_denial(&self) -> bool {
+        let mut last = self.denial_login.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = last.is_none_or(|last| last.elapsed() >= DENIAL_LOGIN_EVERY);
+        if may {
+            *last = Some(Instant::now());
+        }
+        may
     }
 
     async fn read_with_retries(

@@ -1,13 +1,11 @@
 //! One object for each identity, as long as somebody asks for it.
 
-use std::fs;
-
 use tempfile::TempDir;
 
 use super::*;
 use crate::{
     egress,
-    manager::{Fetched, Version},
+    manager::fake::{Answer, Fake},
     model::{Lifespan, VersionSelector, Workspaces},
 };
 
@@ -98,34 +96,26 @@ async fn a_path_that_is_not_admitted_finds_no_object() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_turn_is_waited_for_no_longer_than_a_fetch_may_take() {
+async fn fetches_of_one_identity_take_turns_within_their_deadline() {
     let root = tempfile::tempdir().unwrap();
-    fs::write(root.path().join("key"), "sk-1").unwrap();
-    let fake = Arc::new(Hanging);
-    let bounds = registry(&root).settings.bounds;
+    let bounds = Settings { max_in_flight: 2, ..registry(&root).settings.bounds };
     let metrics = Arc::new(Metrics::new());
-    let guarded = Arc::new(Guarded::new(fake, ManagerType::File, &bounds, Arc::clone(&metrics)));
+    let fake = Fake::new();
+    let guarded = Guarded::new(Arc::new(fake.clone()), ManagerType::File, &bounds, Arc::clone(&metrics));
     let location = reference(1).location;
+    // Two at a time, 400 ms each, one second in all: the third pair is too late.
+    fake.script("key", [Answer::text("sk-1").after(Duration::from_millis(400))]);
     let started = Instant::now();
-    let (first, second) = tokio::join!(guarded.fetch(&location, None), guarded.fetch(&location, None));
-    for outcome in [first, second] {
-        assert_eq!(outcome.unwrap_err().class, FailureClass::Timeout);
-    }
-    assert_eq!(started.elapsed(), bounds.fetch_deadline);
-    assert!(metrics.encode().contains(r#"sidekey_fetches_total{manager="file",class="timeout"} 2"#));
-}
-
-/// Never answers.
-#[derive(Debug)]
-struct Hanging;
-
-#[async_trait::async_trait]
-impl SecretManager for Hanging {
-    async fn fetch(&self, _: &SecretLocation, _: Option<&Version>) -> Result<Fetched, FetchError> {
-        std::future::pending().await
-    }
-
-    fn identity(&self) -> Arc<str> {
-        "hanging".into()
+    let outcomes = futures_util::future::join_all((0..6).map(|_| guarded.fetch(&location, None))).await;
+    let classes: Vec<_> = outcomes.into_iter().map(|outcome| outcome.map(drop).map_err(|error| error.class)).collect();
+    let late = Err(FailureClass::Timeout);
+    assert_eq!(classes, [Ok(()), Ok(()), Ok(()), Ok(()), late, late]);
+    assert_eq!((fake.peak("key"), started.elapsed()), (2, bounds.fetch_deadline));
+    let text = metrics.encode();
+    for line in [
+        r#"sidekey_fetches_total{manager="file",class="ok"} 4"#,
+        r#"sidekey_fetches_total{manager="file",class="timeout"} 2"#,
+    ] {
+        assert!(text.contains(line), "{text}");
     }
 }

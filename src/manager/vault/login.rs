@@ -243,6 +243,7 @@ fn unusable(code: &'static str) -> LoginError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::egress::{self, Policy, Transport};
 
     #[test]
     fn only_jwts_pass() {
@@ -290,12 +291,44 @@ mod tests {
         }
     }
 
+    /// Every name is public.
+    #[derive(Debug)]
+    struct Public;
+
+    #[async_trait]
+    impl crate::egress::Lookup for Public {
+        async fn lookup(&self, _: &str) -> std::io::Result<Vec<std::net::IpAddr>> {
+            Ok(vec!["1.1.1.1".parse().unwrap()])
+        }
+    }
+
+    #[tokio::test]
+    async fn the_service_account_token_goes_to_opened_addresses_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let jwt_file = folder.path().join("token");
+        std::fs::write(&jwt_file, "a.b.c").unwrap();
+        let allow_cidrs = vec!["10.0.0.0/8".parse().unwrap()];
+        let policy = Policy::new(egress::Settings { allow_cidrs, ..egress::Settings::default() });
+        let short = Duration::from_millis(200);
+        let transport = Arc::new(Transport::with_lookup(policy, Vec::new(), short, Arc::new(Public)).unwrap());
+        // The name alone could be in an opened network; the address it has is not.
+        let url = url::Url::parse("https://vault.example").unwrap();
+        let proof = Proof::Kubernetes { mount: "kubernetes".into(), role: "gw".into(), jwt_file, reach: Reach::Opened };
+        let wire = Arc::new(Wire::new(transport, &url, None, short).unwrap());
+        let refused = Login { wire, proof, deadline: short }.log_in().await.unwrap_err();
+        assert_eq!(
+            (refused.error.class, refused.error.code.as_deref()),
+            (FailureClass::Misconfigured, Some("address_refused"))
+        );
+        assert!(!refused.refused, "no manager has looked at the identity");
+    }
+
     #[test]
     fn refused_logins_stay_below_the_lockout() {
         let proof = Proof::AppRole { mount: "approle".into(), role_id: "r".into(), secret_id: "s".to_owned().into() };
         let url = url::Url::parse("https://vault.example").unwrap();
-        let policy = crate::egress::Policy::new(crate::egress::Settings::default());
-        let transport = crate::egress::Transport::new(policy, Vec::new(), Duration::from_secs(1)).unwrap();
+        let policy = Policy::new(egress::Settings::default());
+        let transport = Transport::new(policy, Vec::new(), Duration::from_secs(1)).unwrap();
         let wire = Wire::new(Arc::new(transport), &url, None, Duration::from_secs(1)).unwrap();
         let login = Login { wire: Arc::new(wire), proof, deadline: Duration::from_secs(90) };
         let quiet = Duration::from_secs(15 * 60);
