@@ -70,10 +70,7 @@ struct Context<'a> {
 /// [`SnapshotError`] when the document is not JSON, has another `schema_version`, duplicate ids or slugs, or, when
 /// strict, any fault at all.
 pub fn link(json: &[u8], rules: &LinkRules<'_>) -> Result<Snapshot, SnapshotError> {
-    let document = Document::parse(json).map_err(|(line, column)| {
-        let message = format!("is no JSON object, or names a list twice: see line {line}, column {column}");
-        SnapshotError::single("snapshot", message)
-    })?;
+    let document = Document::parse(json).map_err(|message| SnapshotError::single("snapshot", message))?;
     if !matches!(document.schema_version, Given::Value(SCHEMA_VERSION)) {
         return Err(SnapshotError::single("schema_version", format!("must be {SCHEMA_VERSION}")));
     }

@@ -10,7 +10,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error, MapAccess, Visitor},
 };
-use serde_json::value::RawValue;
+use serde_json::{error::Category, value::RawValue};
 
 use crate::secret::{
     SecretValue,
@@ -189,12 +189,21 @@ pub(super) fn row<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
 // === impl Document ===
 
 impl<'a> Document<'a> {
-    /// The document, or the line and column where it stops being one.
-    pub(super) fn parse(json: &'a [u8]) -> Result<Self, (usize, usize)> {
+    /// The document, or why it is none: where it stops being one, and nothing that stands there.
+    pub(super) fn parse(json: &'a [u8]) -> Result<Self, String> {
         if json.trim_ascii_start().first() != Some(&b'{') {
-            return Err((1, 1));
+            return Err("is no JSON object; begin it with `{`".to_owned());
         }
-        serde_json::from_slice(json).map_err(|error| (error.line(), error.column()))
+        serde_json::from_slice(json).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            match error.classify() {
+                Category::Data => format!("names a list twice, see line {line}, column {column}; remove one"),
+                Category::Eof => format!("is no JSON: it ends too early, in line {line}; close what is open"),
+                Category::Io | Category::Syntax => format!(
+                    "is no JSON: see line {line}, column {column}; check commas, quotes and brackets there and just before"
+                ),
+            }
+        })
     }
 }
 

@@ -44,6 +44,26 @@ fn a_document_without_a_meaning_is_refused_whole() {
 }
 
 #[test]
+fn a_document_that_cannot_be_read_says_where_it_stops_and_nothing_of_what_stands_there() {
+    #[rustfmt::skip]
+    let cases = [
+        // document                                                          said
+        ("s3cret",                                                           "is no JSON object; begin it with `{`"),
+        ("[\"s3cret\"]",                                                     "is no JSON object; begin it with `{`"),
+        ("{\"schema_version\": 1,\n\"s3cret\" 2}",                          "is no JSON: see line 2, column 10; check"),
+        ("{\"schema_version\": 1,\n\"configs\": [],\n}",                   "is no JSON: see line 3, column 1; check"),
+        ("{\"schema_version\": 1,\n\"configs\": [\"s3cret\"",             "is no JSON: it ends too early, in line 2;"),
+        ("{\"configs\": [],\n\"configs\": [\"s3cret\"]}",                 "names a list twice, see line 2, column 9;"),
+    ];
+    for (document, said) in cases {
+        let problems = link(document.as_bytes(), &LinkRules::STRICT).expect_err(document).problems;
+        let [problem] = &*problems else { panic!("{document}: {problems:?}") };
+        assert!(problem.message.starts_with(said), "{document}: {problem}");
+        assert!(!problem.to_string().contains("s3cret"), "{document}: {problem}");
+    }
+}
+
+#[test]
 fn a_slug_may_repeat_across_workspaces() {
     let key =
         |id: &str, workspace: &str| json!({"id": id, "slug": "vk-one", "provider": "x", "workspace_id": workspace});
