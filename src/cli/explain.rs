@@ -32,6 +32,8 @@ use crate::{
 
 /// Where the request comes from, in messages.
 const STDIN: &str = "standard input";
+/// What [`PlanError::DestinationNotAllowed`] leaves open: who may choose.
+const DESTINATION: &str = "with a credential the stored entity decides, without one passthrough.allow_hosts";
 
 /// What would happen.
 enum Verdict {
@@ -141,14 +143,15 @@ fn describe(screen: &mut Screen, description: &Description) {
             EntityKind::Integration => "integration",
         };
         row(screen, "entity", &format!("{}, {kind} of provider {}", target.entity, target.provider));
-        let names: Vec<String> = target.fields.iter().map(name_of).collect();
-        let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
-        for (at, (name, field)) in names.iter().zip(&target.fields).enumerate() {
-            let source = match &field.source {
-                ValueSource::Plain(text) => text.clone(),
-                ValueSource::Stored => "a credential of the snapshot".to_owned(),
-                ValueSource::Reference(slug) => format!("the secret of reference {slug}"),
-            };
+        let provider = match description.mode {
+            Mode::Unmatched => None,
+            Mode::Header => Some("x-portkey-provider"),
+            Mode::Config => Some("provider (config)"),
+        };
+        let provider = provider.map(|name| (name.to_owned(), target.provider.to_string()));
+        let sets: Vec<_> = provider.into_iter().chain(target.fields.iter().map(value_of)).collect();
+        let width = sets.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        for (at, (name, source)) in sets.iter().enumerate() {
             row(screen, if at == 0 { "sets" } else { "" }, &format!("{name:width$}  {source}"));
         }
     }
@@ -162,19 +165,36 @@ fn describe(screen: &mut Screen, description: &Description) {
     }
 }
 
-/// Where a field goes.
-fn name_of(field: &FieldDescription) -> String {
-    match &field.place {
+/// Where a field goes, and what goes there.
+fn value_of(field: &FieldDescription) -> (String, String) {
+    let name = match &field.place {
         Place::Header(name) => name.to_string(),
         Place::Config => format!("{} (config)", field.name),
         Place::CustomHeaders => format!("{} (their own names)", field.name),
-    }
+    };
+    let source = match &field.source {
+        ValueSource::Plain(text) => text.clone(),
+        ValueSource::Stored => "a credential of the snapshot".to_owned(),
+        ValueSource::Reference(slug) => format!("the secret of reference {slug}"),
+    };
+    (name, source)
 }
 
 fn refuse(screen: &mut Screen, error: PlanError) {
     let mut why = vec![error.to_string()];
-    if let PlanError::EntityNotFound { slugs, reasons } = &error {
-        why.extend(slugs.iter().zip(reasons).map(|(slug, reason)| format!("{slug}: {reason}")));
+    match &error {
+        PlanError::EntityNotFound { slugs, reasons } => {
+            why.extend(slugs.iter().zip(reasons).map(|(slug, reason)| format!("{slug}: {reason}")));
+        }
+        PlanError::DestinationNotAllowed { .. } => why.push(DESTINATION.to_owned()),
+        PlanError::NotFound
+        | PlanError::EntityInactive { .. }
+        | PlanError::Misconfigured { .. }
+        | PlanError::InvalidConfig { .. }
+        | PlanError::InvalidBody { .. }
+        | PlanError::NoEntity
+        | PlanError::BodyTooLarge
+        | PlanError::NoDeployment { .. } => {}
     }
     let refusal = Refusal::from(error);
     let status = refusal.respond(Uuid::nil()).status();

@@ -192,7 +192,8 @@ fn explain_tells_what_would_happen() {
                 "POST /v1/chat/completions?…\n",
                 "mode     header",
                 "entity   openai, integration of provider openai",
-                "sets     authorization  the secret of reference openai",
+                "sets     x-portkey-provider  openai",
+                "authorization       the secret of reference openai",
                 "removes  x-portkey-provider, authorization",
                 "changes  the query",
             ],
@@ -208,7 +209,12 @@ fn explain_tells_what_would_happen() {
         },
         Case {
             request: format!("POST /v1/models\nx-portkey-provider: @openai\nx-portkey-custom-host: http://{CANARY}\n"),
-            shown: &["refused  403 destination_not_allowed", "because  ", "x-portkey-custom-host"],
+            shown: &[
+                "refused  403 destination_not_allowed",
+                "because  ",
+                "x-portkey-custom-host",
+                "the stored entity decides",
+            ],
         },
         Case { request: "GET /v1/models".to_owned(), shown: &["mode     unmatched"] },
         Case { request: "GET /log/stream".to_owned(), shown: &["refused  404 not_found"] },
