@@ -20,6 +20,8 @@ use crate::{
 /// What was found.
 struct Examined {
     problems: Vec<Problem>,
+    /// What has no effect, and is no problem either.
+    ignored: Vec<Problem>,
     /// `None` when there is none, or none that can be used.
     snapshot: Option<Snapshot>,
     /// What references are fetched with; `None` while the configuration has a problem.
@@ -69,7 +71,9 @@ impl Examined {
     fn of(file: &Path) -> Self {
         let Inspected { config, mut problems } = match Config::inspect(file, env::vars_os()) {
             Ok(inspected) => inspected,
-            Err(invalid) => return Self { problems: invalid.problems, snapshot: None, means: None },
+            Err(invalid) => {
+                return Self { problems: invalid.problems, ignored: Vec::new(), snapshot: None, means: None };
+            }
         };
         let of_file = |(key, message): (&str, String)| {
             let place = Place::File { file: file.display().to_string() };
@@ -83,10 +87,12 @@ impl Examined {
             None
         };
         let registry = means.as_ref().map(|means| means.registry.as_ref());
+        let mut ignored = Vec::new();
         let snapshot = match &config.snapshot {
             Some(settings) => {
                 let (snapshot, found) = snapshot::link(settings, registry);
                 problems.extend(found);
+                ignored.extend(snapshot.iter().flat_map(|snapshot| snapshot::ignored(settings, snapshot)));
                 snapshot
             }
             None => {
@@ -95,11 +101,18 @@ impl Examined {
                 None
             }
         };
-        Self { problems, snapshot, means }
+        if let (Some(snapshot), Some(name)) = (&snapshot, &config.proxy.workspace)
+            && snapshot.workspace_id(name).is_none()
+        {
+            let message = format!("`{name}` is no workspace of the snapshot; name one by its id or slug");
+            problems.push(of_file(("workspace", message)));
+        }
+        Self { problems, ignored, snapshot, means }
     }
 
     fn print(&self, screen: &mut Screen) {
         screen.problems(&self.problems);
+        screen.problems(&self.ignored);
         let objects = self.snapshot.as_ref().map_or_else(String::new, |snapshot| {
             let entities = snapshot.entities().count();
             format!("; {} and {}", count(snapshot.references.len(), "reference"), count(entities, "entity"))

@@ -1,5 +1,7 @@
 //! The snapshot a configuration names, linked as the sidecar links it.
 
+use std::path::Path;
+
 use crate::{
     config::{Place, Problem},
     feed::file,
@@ -11,10 +13,7 @@ use crate::{
 /// would refuse references for faults that are reported already.
 pub fn link(settings: &file::Settings, registry: Option<&Registry>) -> (Option<Snapshot>, Vec<Problem>) {
     let file::Settings { path, strict, max_bytes, .. } = settings;
-    let problem = |key: String, message: String| {
-        let place = Place::File { file: path.display().to_string() };
-        Problem { place, key, message }
-    };
+    let problem = |key: String, message: String| problem_of(path, key, message);
     let content = match file::read(path, *max_bytes) {
         Ok(content) => content,
         Err(error) => return (None, vec![problem(String::new(), error.problem(path).message)]),
@@ -35,4 +34,14 @@ pub fn link(settings: &file::Settings, registry: Option<&Registry>) -> (Option<S
         }
         Err(refused) => (None, refused.problems.into_iter().map(|fault| problem(fault.at, fault.message)).collect()),
     }
+}
+
+/// What `snapshot` holds without effect: no problems, but worth a look.
+pub fn ignored(settings: &file::Settings, snapshot: &Snapshot) -> Vec<Problem> {
+    let ignored = snapshot.ignored.iter();
+    ignored.map(|it| problem_of(&settings.path, it.at.clone(), format!("{} (ignored)", it.message))).collect()
+}
+
+fn problem_of(path: &Path, key: String, message: String) -> Problem {
+    Problem { place: Place::File { file: path.display().to_string() }, key, message }
 }

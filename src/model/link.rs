@@ -94,6 +94,7 @@ pub fn link(json: &[u8], rules: &LinkRules<'_>) -> Result<Snapshot, SnapshotErro
 
     snapshot.references = references.into_usable();
     snapshot.workspace_ids = workspaces.into_ids();
+    snapshot.ignored = findings.take_ignored();
     snapshot.objects_set_aside = findings.set_aside();
     let (problems, refused) = findings.into_problems();
     if refused || (rules.strict && !problems.is_empty()) {

@@ -24,6 +24,9 @@ pub struct Snapshot {
     pub references: Vec<Arc<Reference>>,
     /// Every fault, and what is set aside because of it (empty when strict).
     pub set_aside: Vec<Problem>,
+    /// Fields of entities that the gateway has no use for. Accepted, because later versions of a control plane may write
+    /// more than this one reads; worth a look, because a misspelt field has no effect either.
+    pub ignored: Vec<Problem>,
     /// How many objects are set aside, those that depend on a faulty one included.
     pub objects_set_aside: usize,
     pub(super) workspace_ids: HashMap<Arc<str>, Arc<str>>,

@@ -154,6 +154,34 @@ fn check_reads_every_file_that_is_named() {
 }
 
 #[test]
+fn check_shows_what_has_no_effect_and_passes() {
+    let text = snapshot(&[("openai", "openai")])
+        .replace("\"configurations\":{}", &format!(r#""configurations":{{"custom_hots":"https://{CANARY}"}}"#));
+    let folder = folder(CONFIGURATION, &text);
+    let ran = sidekey(folder.path(), &["check", "--config", "sidecar.yaml"], &[]);
+    let said = "snapshot.json: integrations[0].configurations (openai): \
+                `custom_hots` is no field of the provider `openai` (ignored)\n\
+                no problems; 1 reference and 1 entity\n";
+    assert_eq!((ran.status, ran.out.as_str()), (0, said), "{ran:?}");
+}
+
+#[test]
+fn check_looks_for_the_workspace_in_the_snapshot() {
+    let text = snapshot(&[("openai", "openai")])
+        .replace("\"schema_version\":1,", r#""schema_version":1,"workspaces":[{"id":"w1","slug":"ws-a"}],"#);
+    for (workspace, status, part) in [
+        ("w1", 0, "no problems"),
+        ("ws-a", 0, "no problems"),
+        ("ws-b", 64, "sidecar.yaml: workspace: `ws-b` is no workspace of the snapshot; name one by its id or slug\n"),
+    ] {
+        let folder = folder(&format!("{CONFIGURATION}workspace: {workspace}\n"), &text);
+        let ran = sidekey(folder.path(), &["check", "--config", "sidecar.yaml"], &[]);
+        assert_eq!(ran.status, status, "{ran:?}");
+        assert!(ran.out.contains(part), "{ran:?}");
+    }
+}
+
+#[test]
 fn check_wants_a_snapshot() {
     for (configuration, part) in [
         ("", "sidecar.yaml: snapshot.file: is not set"),

@@ -63,8 +63,13 @@ pub(super) fn read(
         }
     }
     for (name, raw) in members.iter() {
-        // A name that is no field of the provider is an unknown field, and those are ignored.
-        let Some(spec) = subject.field(name) else { continue };
+        let Some(spec) = subject.field(name) else {
+            if !DEPLOYMENT_LISTS.contains(&name) {
+                let provider = Quoted(subject.provider);
+                report.ignored(prefix, format_args!("{} is no field of the provider {provider}", Quoted(name)));
+            }
+            continue;
+        };
         if spec.role == FieldRole::Deployment {
             continue;
         }

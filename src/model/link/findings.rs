@@ -1,6 +1,6 @@
 //! Collecting faults: bounded, in document order, each with its place. Quotes names, never values.
 
-use std::{collections::HashSet, fmt, sync::Arc};
+use std::{collections::HashSet, fmt, mem, sync::Arc};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -27,6 +27,7 @@ pub(super) const WHOLE: &str = "";
 pub(super) struct Findings {
     problems: Vec<Problem>,
     omitted: usize,
+    ignored: Vec<Problem>,
     set_aside: usize,
     refused: bool,
 }
@@ -126,6 +127,11 @@ impl Findings {
         Report { findings: self, list, index, slug: None, first: None }
     }
 
+    /// What is no fault, and yet has no effect. Further ones are not kept.
+    pub(super) fn take_ignored(&mut self) -> Vec<Problem> {
+        mem::take(&mut self.ignored)
+    }
+
     /// How many objects have a fault.
     pub(super) fn set_aside(&self) -> usize {
         self.set_aside
@@ -152,6 +158,14 @@ impl Report<'_> {
             self.first = Some(format!("{at}: {message}").into());
         }
         self.findings.fault(at, message.to_string());
+    }
+
+    /// Something that is no fault and has no effect.
+    pub(super) fn ignored(&mut self, key: impl fmt::Display, message: impl fmt::Display) {
+        if self.findings.ignored.len() < MAX_PROBLEMS {
+            let at = self.place(&key);
+            self.findings.ignored.push(Problem { at, message: message.to_string() });
+        }
     }
 
     /// A fault that sets nothing aside.

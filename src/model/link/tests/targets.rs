@@ -90,3 +90,20 @@ fn half_a_set_is_a_fault() {
     assert!(azure(json!({"azure_auth_mode": "entra", tenant: "t", client: "c"})).is_err());
     assert!(azure(json!({client: "c", secret: "s"})).is_err());
 }
+
+#[test]
+fn a_field_without_effect_is_told_and_is_no_fault() {
+    let cases = [
+        ("custom_hots", Some("`custom_hots` is no field of the provider `openai`")),
+        ("custom_host", None),
+        ("Custom_Host", Some("`Custom_Host` is no field of the provider `openai`")),
+    ];
+    for (name, message) in cases {
+        let document = changed(&[("/integrations/0/configurations", json!({name: "https://models.example/v1"}))]);
+        let told: Vec<_> = strict(&document).unwrap().ignored.iter().map(ToString::to_string).collect();
+        let expected = message.map(|message| format!("integrations[0].configurations (int-one): {message}"));
+        assert_eq!(told, Vec::from_iter(expected), "{name}");
+    }
+    let example = link(EXAMPLE.as_bytes(), &LinkRules::STRICT).unwrap();
+    assert_eq!(example.ignored, []);
+}
