@@ -1,7 +1,7 @@
 //! Names to addresses, checked: one look-up for each connection, every address judged, and only those connected to.
 //!
 //! A name with one refused address is refused whole: an answer that mixes public and private addresses is an attack or a
-//! mistake, and neither should depend on which address is tried first.
+//! mistake, and neither should depend on which address is tried first. `localhost` alone is known to be one machine.
 
 use std::{
     fmt, io,
@@ -88,10 +88,16 @@ impl CheckedResolver {
         if self.policy.proxy_url().and_then(|proxy| proxy.host_str()) == Some(host) {
             return Ok(addresses);
         }
-        for address in &addresses {
-            self.check(host, *address)?;
+        let refused = addresses.iter().find_map(|address| self.check(host, *address).err());
+        let Some(refused) = refused else { return Ok(addresses) };
+        if is_localhost(host) {
+            // Two addresses of one machine (RFC 6761): opening either is meant to be enough.
+            addresses.retain(|address| self.check(host, *address).is_ok());
+            if !addresses.is_empty() {
+                return Ok(addresses);
+            }
         }
-        Ok(addresses)
+        Err(refused.into())
     }
 
     fn check(&self, host: &str, address: IpAddr) -> Result<(), Refused> {
@@ -112,6 +118,11 @@ impl Resolve for CheckedResolver {
             Ok(Box::new(addresses) as Addrs)
         })
     }
+}
+
+fn is_localhost(host: &str) -> bool {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    host == "localhost" || host.ends_with(".localhost")
 }
 
 #[cfg(test)]
@@ -166,6 +177,26 @@ mod tests {
         for (reach, answer, admitted) in rows {
             let outcome = resolver(reach, &[answer]).addresses("vault.example").await;
             assert_eq!(outcome.is_ok(), admitted, "{reach:?} {answer:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn localhost_is_reached_at_the_address_that_is_open() {
+        let settings = Settings { allow_cidrs: vec!["127.0.0.0/8".parse().unwrap()], ..Settings::default() };
+        let policy = Arc::new(Policy::new(settings));
+        #[rustfmt::skip]
+        let rows: [(&str, &[&'static str], &[&str]); 5] = [
+            ("localhost", &["::1", "127.0.0.1"], &["127.0.0.1"]),
+            ("vault.LOCALHOST.", &["127.0.0.1", "::1"], &["127.0.0.1"]),
+            ("localhost", &["::1"], &[]),
+            ("localhost", &["169.254.169.254", "::1"], &[]),
+            ("vault.example", &["::1", "127.0.0.1"], &[]),
+        ];
+        for (host, answer, reached) in rows {
+            let lookup = Arc::new(Script(Mutex::new(VecDeque::from([answer.to_vec()]))));
+            let resolver = CheckedResolver { policy: Arc::clone(&policy), reach: Reach::Opened, lookup };
+            let addresses = resolver.addresses(host).await.unwrap_or_default();
+            assert_eq!(addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>(), reached, "{host} {answer:?}");
         }
     }
 
