@@ -2,7 +2,7 @@
 //!
 //! Target `sidekey::access`. Never a query, a header, a body or a value.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::{Method, Request, StatusCode, Uri};
 use hyper::body::Incoming;
@@ -158,7 +158,7 @@ impl Access {
             mode = self.mode,
             entities = %self.entities(),
             references = %self.references(),
-            elapsed_ms = self.started.elapsed().as_secs_f64() * 1000.0,
+            elapsed_ms = milliseconds(self.started.elapsed()),
             "A request was answered."
         );
     }
@@ -197,4 +197,21 @@ fn list(f: &mut fmt::Formatter<'_>, items: impl Iterator<Item = impl fmt::Displa
         write!(f, "{item}")?;
     }
     Ok(())
+}
+
+/// Milliseconds to the microsecond, so that logs hold no digits that were never measured.
+fn milliseconds(elapsed: Duration) -> f64 {
+    (elapsed.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn milliseconds_print_as_they_were_measured() {
+        for (nanos, printed) in [(0, "0"), (86_219, "0.086"), (48_183_999, "48.184"), (2_001_166_032, "2001.166")] {
+            assert_eq!(milliseconds(Duration::from_nanos(nanos)).to_string(), printed);
+        }
+    }
 }
