@@ -28,6 +28,8 @@ use crate::{
 const SIDEKEY_ERROR: HeaderName = HeaderName::from_static("x-sidekey-error");
 /// Keeps Portkey's SDKs from sending a request again that will fail again.
 const GATEWAY_EXCEPTION: HeaderName = HeaderName::from_static("x-portkey-gateway-exception");
+/// The same for the SDKs of OpenAI and Anthropic, which repeat any 5xx twice. Source: `should_retry` in their clients.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// Why a request is not answered by the gateway.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +104,7 @@ impl Refusal {
         }
         if code.status().is_server_error() && retry_after.is_none() {
             headers.insert(GATEWAY_EXCEPTION, HeaderValue::from_static("true"));
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         response
     }
@@ -269,6 +272,7 @@ mod tests {
             assert_eq!(header("x-sidekey-error"), Some(code), "{refusal:?}");
             assert_eq!(header("retry-after"), retry_after, "{refusal:?}");
             assert_eq!(header("x-portkey-gateway-exception"), exception.then_some("true"), "{refusal:?}");
+            assert_eq!(header("x-should-retry"), exception.then_some("false"), "{refusal:?}");
             assert_eq!(header("content-type"), Some("application/json"), "{refusal:?}");
             assert_eq!(body["status"], "failure", "{refusal:?}");
             assert_eq!(body["error"]["code"], code, "{refusal:?}");

@@ -181,7 +181,7 @@ async fn provoke(row: &Row) {
     let mut expected = vec![("content-type", "application/json")];
     // A final failure of ours: SDKs that knew better than to repeat it are told so.
     if status >= 500 && row.retry_after.is_none() {
-        expected.push(("x-portkey-gateway-exception", "true"));
+        expected.extend([("x-portkey-gateway-exception", "true"), ("x-should-retry", "false")]);
     }
     expected.extend(row.retry_after.map(|seconds| ("retry-after", seconds)));
     expected.push(("x-sidekey-error", row.code));

@@ -105,8 +105,9 @@ impl Row {
             let seconds: u64 = reply.header("retry-after").parse().unwrap_or_default();
             assert!((1..=60).contains(&seconds), "{what}");
         } else {
-            expected.push("x-portkey-gateway-exception");
+            expected.extend(["x-portkey-gateway-exception", "x-should-retry"]);
             assert_eq!(reply.header("x-portkey-gateway-exception"), "true", "{what}");
+            assert_eq!(reply.header("x-should-retry"), "false", "{what}");
         }
         let mut names: Vec<_> = reply.headers.keys().map(http::HeaderName::as_str).collect();
         names.sort_unstable();
