@@ -33,7 +33,7 @@ use self::probe::Probe;
 use crate::{
     feed::Feed,
     metric::Metrics,
-    proxy::{Heartbeat, Proxy, Shutdown},
+    proxy::{Heartbeat, Proxy, Shutdown, Stage},
 };
 
 /// A kubelet, a scraper and an operator; more than that wait.
@@ -158,12 +158,12 @@ fn answer(request: &Request<Incoming>, vitals: &Vitals, probe: &Probe) -> Respon
             response
         }
         "/healthz" => {
-            let late = late(&vitals.heartbeats);
+            let late = late(vitals);
             let status = if late.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             reply(status, json!({ "alive": late.is_empty(), "late": late }))
         }
         "/readyz" => {
-            let readiness = readiness::judge(vitals, probe.reachable(), &late(&vitals.heartbeats));
+            let readiness = readiness::judge(vitals, probe.reachable(), &late(vitals));
             let status = if readiness.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
             reply(status, readiness.report())
         }
@@ -181,9 +181,13 @@ fn answer(request: &Request<Incoming>, vitals: &Vitals, probe: &Probe) -> Respon
     }
 }
 
-/// What should have beaten and has not.
-fn late(heartbeats: &[(&'static str, Arc<Heartbeat>)]) -> Vec<&'static str> {
-    heartbeats.iter().filter(|(_, heartbeat)| heartbeat.age() > HEARTBEAT_LIMIT).map(|(name, _)| *name).collect()
+/// What should have beaten and has not. What ends stands still, and must not be killed for it.
+fn late(vitals: &Vitals) -> Vec<&'static str> {
+    if vitals.shutdown.stage() > Stage::Running {
+        return Vec::new();
+    }
+    let late = vitals.heartbeats.iter().filter(|(_, heartbeat)| heartbeat.age() > HEARTBEAT_LIMIT);
+    late.map(|(name, _)| *name).collect()
 }
 
 fn error(status: StatusCode, code: &str, message: &str) -> Response<Full<Bytes>> {

@@ -55,7 +55,7 @@ pub struct Metrics {
 /// Labels of `sidekey_requests_total`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RequestLabels {
-    /// `ok`, or the error code that was answered.
+    /// `ok`, the error code that was answered, or `client_gone` when the client left before the answer.
     pub code: &'static str,
     /// `unmatched`, `header`, `config`, `admin` or `none`.
     pub mode: &'static str,

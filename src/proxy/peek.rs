@@ -101,29 +101,10 @@ impl Peeked {
 
     /// The body to send, with `edit` made in its start.
     pub fn into_body(mut self, edit: Option<&BodyEdit>) -> RequestBody {
-        if let Some(BodyEdit { range, replacement }) = edit {
-            let removed = range.len() as u64;
-            self.length = self.length.map(|length| length.saturating_sub(removed) + replacement.len() as u64);
-            let mut edited = VecDeque::with_capacity(self.start.len() + 2);
-            let mut offset = 0;
-            let mut pending = Some(replacement.clone());
-            for piece in self.start.drain(..) {
-                let end = offset + piece.len();
-                let before = range.start.clamp(offset, end) - offset;
-                let after = range.end.clamp(offset, end) - offset;
-                let mut keep = |piece: Bytes| {
-                    if !piece.is_empty() {
-                        edited.push_back(piece);
-                    }
-                };
-                keep(piece.slice(..before));
-                if range.start <= end {
-                    pending.take().into_iter().for_each(&mut keep);
-                }
-                keep(piece.slice(after..));
-                offset = end;
-            }
-            self.start = edited;
+        if let Some(edit) = edit {
+            let (removed, added) = (edit.range.len() as u64, edit.replacement.len() as u64);
+            self.length = self.length.map(|length| length.saturating_sub(removed) + added);
+            self.start = edited(self.start, edit);
         }
         if let Rest::Stream(stream) = &self.rest
             && stream.is_end_stream()
@@ -158,5 +139,55 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         self.budget.0.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
+/// `pieces` with `edit` made in them; what stays is not copied.
+fn edited(pieces: VecDeque<Bytes>, edit: &BodyEdit) -> VecDeque<Bytes> {
+    let BodyEdit { range, replacement } = edit;
+    let mut out = VecDeque::with_capacity(pieces.len() + 2);
+    let mut keep = |piece: Bytes| {
+        if !piece.is_empty() {
+            out.push_back(piece);
+        }
+    };
+    let mut pending = Some(replacement.clone());
+    let mut offset = 0;
+    for piece in pieces {
+        let end = offset + piece.len();
+        keep(piece.slice(..range.start.clamp(offset, end) - offset));
+        if range.start <= end {
+            pending.take().into_iter().for_each(&mut keep);
+        }
+        keep(piece.slice(range.end.clamp(offset, end) - offset..));
+        offset = end;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_edit_of_pieces_is_that_of_the_whole(
+            pieces in prop::collection::vec("[a-z]{0,5}", 1..8),
+            start in 0usize..40,
+            length in 0usize..40,
+            replacement in "[A-Z]{0,5}",
+        ) {
+            let whole = pieces.concat();
+            let start = start.min(whole.len());
+            let range = start..(start + length).min(whole.len());
+            let mut expected = whole;
+            expected.replace_range(range.clone(), &replacement);
+            let edit = BodyEdit { range, replacement: replacement.into() };
+            let edited = edited(pieces.into_iter().map(Bytes::from).collect(), &edit);
+            prop_assert!(edited.iter().all(|piece| !piece.is_empty()));
+            prop_assert_eq!(edited.into_iter().collect::<Vec<_>>().concat(), expected.into_bytes());
+        }
     }
 }

@@ -1,12 +1,12 @@
 //! Health, readiness and metrics as an orchestrator sees them.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::Method;
 use serde_json::{Value, json};
 use sidekey::model::{Problem, Snapshot};
 
-use crate::harness::{Call, Raw, Reply, Setup, World, within};
+use crate::harness::{Call, Raw, Reply, Setup, World, pass, within};
 
 async fn get(address: SocketAddr, target: &str) -> Reply {
     Call::to(address, Method::GET, target).send().await
@@ -70,6 +70,30 @@ async fn a_gateway_that_does_not_answer_makes_it_unready_and_not_dead() {
     drop((gateway, probe));
     ready(admin, &json!(["gateway_unreachable"])).await;
     assert_eq!(get(admin, "/healthz").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_acceptor_that_stands_still_is_a_fault_unless_the_process_ends() {
+    let gateway = Raw::bind().await;
+    let world = World::start(Setup { upstream: Some(gateway.address), ..Setup::default() }).await;
+    let admin = world.admin().await;
+    let stuck = world.admin_watching(vec![("acceptor", world.heartbeat.clone()), ("stuck", Arc::default())]).await;
+    pass(Duration::from_secs(20)).await;
+    // The acceptor beats again as soon as it may.
+    within(async { while get(admin, "/healthz").await.status != 200 {} }).await;
+    let reply = get(stuck, "/healthz").await;
+    assert_eq!((reply.status, reply.json()), (503, json!({ "alive": false, "late": ["stuck"] })));
+
+    let mut client = world.wire().await;
+    client.send("GET /v1/models HTTP/1.1\r\nhost: s\r\n\r\n").await;
+    world.shutdown.drain();
+    world.logged("Shutting down").await;
+    pass(Duration::from_secs(20)).await;
+    for admin in [admin, stuck] {
+        let reply = get(admin, "/healthz").await;
+        assert_eq!((reply.status, reply.json()), (200, json!({ "alive": true, "late": [] })));
+    }
+    assert!(!world.served.is_finished(), "a request is still running");
 }
 
 #[tokio::test]

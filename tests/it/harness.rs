@@ -168,6 +168,11 @@ impl World {
 
     /// Starts the admin listener, which begins to probe the gateway.
     pub async fn admin(&self) -> SocketAddr {
+        self.admin_watching(vec![("acceptor", self.heartbeat.clone())]).await
+    }
+
+    /// As [`World::admin`], with heartbeats of the test's own.
+    pub async fn admin_watching(&self, heartbeats: Vec<(&'static str, Arc<Heartbeat>)>) -> SocketAddr {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let admin = Admin::bind(&admin::Settings { listen, probe_interval: PROBE_INTERVAL }).await.unwrap();
         let address = admin.address().unwrap();
@@ -176,7 +181,7 @@ impl World {
             feed: self.feed.clone(),
             metrics: self.metrics.clone(),
             shutdown: self.shutdown.clone(),
-            heartbeats: vec![("acceptor", self.heartbeat.clone())],
+            heartbeats,
         };
         tokio::spawn(admin.run(vitals, std::future::pending()));
         address
@@ -236,11 +241,15 @@ pub async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("it did not happen in time")
 }
 
-/// Lets this much time pass at once. Nothing may be waiting for a socket under a time limit meanwhile.
+/// Lets this much time pass at once, and those run who waited for it. What waits for a socket under a time limit sees that
+/// limit exceeded.
 pub async fn pass(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;
     tokio::time::resume();
+    for _ in 0..16 {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// The linked form of a snapshot, in which no fault is allowed.
