@@ -19,7 +19,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE},
+    header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE},
 };
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -32,7 +32,7 @@ use tracing::{debug, warn};
 use self::probe::Probe;
 use crate::{
     feed::Feed,
-    metric::Metrics,
+    metric::{Exposition, Metrics},
     proxy::{Heartbeat, Proxy, Shutdown, Stage},
 };
 
@@ -44,7 +44,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// From when on a missing heartbeat means that something hangs.
 const HEARTBEAT_LIMIT: Duration = Duration::from_secs(15);
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What the operator decides about the admin listener.
 #[derive(Clone, Copy, Debug)]
@@ -168,10 +167,12 @@ fn answer(request: &Request<Incoming>, vitals: &Vitals, probe: &Probe) -> Respon
             reply(status, readiness.report())
         }
         "/metrics" => {
-            let mut response = Response::new(Full::from(vitals.metrics.encode()));
-            // It tells the oldest since the last scrape, which this was.
-            vitals.metrics.oldest_served_seconds.set(0.0);
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS));
+            let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+            let exposition = Exposition::accepted(accept);
+            let age = vitals.feed.age().unwrap_or_default();
+            vitals.metrics.snapshot_age_seconds.set(age.as_secs_f64());
+            let mut response = Response::new(Full::from(vitals.metrics.expose(exposition)));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(exposition.content_type()));
             response
         }
         "/v1/secrets" | "/v1/secrets/refresh" | "/v1/secrets/test" => {

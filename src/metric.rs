@@ -12,6 +12,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+mod exposition;
+
+pub use self::exposition::Exposition;
+
 /// Upper bounds of the histograms of our own work, in seconds.
 const ADDED_SECONDS: [f64; 10] = [0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.005, 0.025, 0.1, 1.0];
 /// Upper bounds of the histograms of a manager's work, in seconds.
@@ -44,6 +48,8 @@ pub struct Metrics {
     pub snapshot_version: Gauge<i64, AtomicI64>,
     /// Unix time when the current snapshot was loaded.
     pub snapshot_loaded_timestamp_seconds: Gauge<f64, AtomicU64>,
+    /// Age in seconds of the current snapshot when it was last asked for.
+    pub snapshot_age_seconds: Gauge<f64, AtomicU64>,
     /// Snapshots loaded, by outcome (`swapped`, `unchanged`, `refused`).
     pub snapshot_loads: Family<OutcomeLabels, Counter>,
     /// Objects of the current snapshot that are set aside.
@@ -113,6 +119,7 @@ impl Metrics {
             oldest_served_seconds: Gauge::default(),
             snapshot_version: Gauge::default(),
             snapshot_loaded_timestamp_seconds: Gauge::default(),
+            snapshot_age_seconds: Gauge::default(),
             snapshot_loads: Family::default(),
             snapshot_set_aside: Gauge::default(),
             redactions: Counter::default(),
@@ -121,7 +128,16 @@ impl Metrics {
         metrics
     }
 
-    /// The exposition text. What counts from scrape to scrape starts anew with it.
+    /// The text of `exposition`. What counts from scrape to scrape starts anew with it.
+    pub fn expose(&self, exposition: Exposition) -> String {
+        let text = self.encode();
+        match exposition {
+            Exposition::Prometheus => exposition::prometheus(&text),
+            Exposition::OpenMetrics => text,
+        }
+    }
+
+    /// The text as the registry writes it, OpenMetrics. What counts from scrape to scrape starts anew with it.
     pub fn encode(&self) -> String {
         let mut text = String::with_capacity(8 * 1024);
         // Writing into a String cannot fail.
@@ -159,6 +175,12 @@ impl Metrics {
             Unit::Seconds,
             self.snapshot_loaded_timestamp_seconds.clone(),
         );
+        r.register_with_unit(
+            "snapshot_age",
+            "Time since the current snapshot was made or, where it does not say, was loaded",
+            Unit::Seconds,
+            self.snapshot_age_seconds.clone(),
+        );
         r.register("snapshot_loads", "Snapshots read by outcome", self.snapshot_loads.clone());
         r.register("snapshot_set_aside", "Objects of the current snapshot set aside", self.snapshot_set_aside.clone());
         r.register("redactions", "Injected values found in a reply and replaced", self.redactions.clone());
@@ -189,5 +211,34 @@ mod tests {
         let text = metrics.encode();
         assert!(text.contains("sidekey_requests_total{code=\"ok\",mode=\"header\"} 1"), "{text}");
         assert!(text.contains("sidekey_fetch_seconds_bucket"), "{text}");
+    }
+
+    /// The table of `docs/metrics.md` as the process describes itself: name, type, labels, meaning.
+    #[test]
+    fn the_page_lists_every_metric_as_it_is_told() {
+        let metrics = Metrics::new();
+        metrics.requests.get_or_create(&RequestLabels { code: "", mode: "" }).inc();
+        metrics.resolutions.get_or_create(&ResolutionLabels { manager: "", outcome: "" }).inc();
+        metrics.fetches.get_or_create(&FetchLabels { manager: "", class: "" }).inc();
+        metrics.fetch_seconds.get_or_create(&ManagerLabels { manager: "" }).observe(0.0);
+        metrics.logins.get_or_create(&FetchLabels { manager: "", class: "" }).inc();
+        metrics.snapshot_loads.get_or_create(&OutcomeLabels { outcome: "" }).inc();
+        let text = metrics.expose(Exposition::Prometheus);
+        let mut rows: Vec<String> = Vec::new();
+        for (help, kind) in text.lines().zip(text.lines().skip(1)) {
+            let Some((name, help)) = help.strip_prefix("# HELP ").and_then(|help| help.split_once(' ')) else {
+                continue;
+            };
+            let kind = kind.rsplit_once(' ').unwrap().1;
+            let sample = text.lines().find(|line| !line.starts_with('#') && line.starts_with(name)).unwrap();
+            let labels = sample.split_once('{').map_or("", |(_, rest)| rest.split_once('}').unwrap().0);
+            let labels: Vec<_> = labels.split(',').filter_map(|label| label.split_once('=')).collect();
+            let labels: Vec<_> = labels.into_iter().map(|(label, _)| format!("`{label}`")).collect();
+            let labels = if labels.is_empty() { "–".to_owned() } else { labels.join(", ") };
+            rows.push(format!("| `{name}` | {kind} | {labels} | {help} |"));
+        }
+        let page = include_str!("../docs/metrics.md");
+        let listed: Vec<_> = page.lines().filter(|line| line.starts_with("| `sidekey_")).collect();
+        assert_eq!(listed, rows, "\n{}\n", rows.join("\n"));
     }
 }

@@ -101,12 +101,24 @@ async fn what_is_counted_can_be_scraped() {
     let world = World::start(Setup::default()).await;
     let admin = world.admin().await;
     world.get("/v1/models").send().await;
-    let reply = get(admin, "/metrics").await;
-    assert_eq!(reply.status, 200);
-    assert_eq!(reply.header("content-type"), Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
-    let text = reply.text();
-    assert!(text.contains(r#"sidekey_requests_total{code="ok",mode="unmatched"} 1"#), "{text}");
-    assert!(text.contains("sidekey_added_seconds_count 1") && text.ends_with("# EOF\n"), "{text}");
+    for (accept, content_type, family) in [
+        ("*/*", "text/plain; version=0.0.4; charset=utf-8", "# TYPE sidekey_requests_total counter\n"),
+        (
+            "application/openmetrics-text;version=1.0.0,text/plain;q=0.5",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            "# TYPE sidekey_requests counter\n",
+        ),
+    ] {
+        let reply = Call::to(admin, Method::GET, "/metrics").header("accept", accept).send().await;
+        assert_eq!(reply.status, 200);
+        assert_eq!(reply.header("content-type"), Some(content_type));
+        let text = reply.text();
+        for part in [family, r#"sidekey_requests_total{code="ok",mode="unmatched"} 1"#, "sidekey_added_seconds_count 1"]
+        {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        assert_eq!(text.ends_with("# EOF\n"), accept.contains("openmetrics"), "{text}");
+    }
 }
 
 #[tokio::test]
