@@ -63,13 +63,22 @@ pub fn run(upstream: Option<&Url>, once: bool) -> Exit {
         Ok(Ok(true)) => Exit::Fine,
         Ok(Ok(false)) | Err(_) => Exit::Failed,
         Ok(Err(error)) => {
-            Screen::stderr().line(printable(&chain(error.as_ref())));
+            let mut screen = Screen::stderr();
             match error.downcast_ref::<Invalid>() {
-                Some(invalid) => {
-                    Screen::stderr().problems(&invalid.problems);
+                // The one value of the configuration that is not ours.
+                Some(Invalid { problems }) => {
+                    for problem in problems {
+                        screen.line(match &*problem.key {
+                            "upstream.url" => printable(&format!("--upstream: {}", problem.message)),
+                            _ => printable(&problem.to_string()),
+                        });
+                    }
                     Exit::Usage
                 }
-                None => Exit::Failed,
+                None => {
+                    screen.line(printable(&chain(error.as_ref())));
+                    Exit::Failed
+                }
             }
         }
     }

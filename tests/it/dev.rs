@@ -144,7 +144,11 @@ async fn a_gateway_that_cannot_be_used_fails() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     for (upstream, status, part) in [
         (format!("http://{closed}"), 1, "✗ The sidecar answered 502 Bad Gateway upstream_unreachable"),
-        ("http://127.0.0.1/path".to_owned(), 64, "holds more than scheme, host and port"),
+        (
+            "http://127.0.0.1/path".to_owned(),
+            64,
+            "--upstream: \"http://127.0.0.1/path\" holds more than scheme, host and port",
+        ),
         ("http://me:sk-canary@127.0.0.1".to_owned(), 64, "holds a user name or password"),
         ("gateway".to_owned(), 64, "invalid value"),
     ] {
