@@ -1,7 +1,8 @@
 //! Looks into the start of a body for the model, and puts the start back in front of the rest.
 //!
-//! Pieces are kept as they came, never copied, up to `limits.model_peek_bytes` for one request and [`TOTAL_BYTES`] for all of
-//! them together. A body that is not looked into is not touched at all: not even `100 Continue` is sent for it here.
+//! Pieces are kept as they came, up to `limits.model_peek_bytes` for one request and [`TOTAL_BYTES`] for all of them together.
+//! Only pieces under [`SMALL_BYTES`] are put together, so that a body in chunks of one byte costs no more than it has. A body
+//! that is not looked into is not touched at all: not even `100 Continue` is sent for it here.
 
 use std::{
     collections::VecDeque,
@@ -12,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
@@ -24,6 +25,8 @@ use crate::dialect::portkey::{BodyEdit, BodyPeek, BodyScan, PeekKind, Progress};
 
 /// Bytes of looked-at bodies in memory, of all requests together. More is 503 `overloaded`.
 pub const TOTAL_BYTES: usize = 256 * 1024 * 1024;
+/// Pieces of fewer bytes are copied into one: what it takes to keep a piece would outweigh them.
+const SMALL_BYTES: usize = 1024;
 
 /// Counts the bytes of looked-at bodies that are in memory.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +39,14 @@ pub struct Hold {
     bytes: usize,
 }
 
+/// The start of a body, in pieces that are worth keeping apart.
+#[derive(Debug, Default)]
+struct Start {
+    pieces: VecDeque<Bytes>,
+    /// Small pieces that follow.
+    small: BytesMut,
+}
+
 /// A body of which the start was looked at.
 #[derive(Debug)]
 pub struct Peeked {
@@ -43,6 +54,31 @@ pub struct Peeked {
     rest: Rest,
     length: Option<u64>,
     hold: Option<Hold>,
+}
+
+// === impl Start ===
+
+impl Start {
+    fn push(&mut self, piece: Bytes) {
+        if piece.len() < SMALL_BYTES {
+            self.small.extend_from_slice(&piece);
+        } else {
+            self.close();
+            self.pieces.push_back(piece);
+        }
+    }
+
+    /// Makes one piece of the small ones.
+    fn close(&mut self) {
+        if !self.small.is_empty() {
+            self.pieces.push_back(self.small.split().freeze());
+        }
+    }
+
+    fn into_pieces(mut self) -> VecDeque<Bytes> {
+        self.close();
+        self.pieces
+    }
 }
 
 // === impl Peeked ===
@@ -68,7 +104,7 @@ impl Peeked {
         }
         let mut scan = BodyScan::new(kind);
         let mut hold = budget.hold();
-        let mut start = VecDeque::new();
+        let mut start = Start::default();
         let (complete, rest) = loop {
             if body.is_end_stream() {
                 break (true, Rest::End);
@@ -88,7 +124,7 @@ impl Peeked {
             let room = limit - hold.bytes;
             hold.take(piece.len())?;
             let progress = scan.feed(&piece[..piece.len().min(room)]);
-            start.push_back(piece);
+            start.push(piece);
             match progress {
                 Progress::Done => break (false, Rest::Stream(body)),
                 Progress::More => {}
@@ -96,7 +132,7 @@ impl Peeked {
         };
         // Bytes beyond the limit were kept, but not looked at.
         let peek = scan.finish(complete && hold.bytes <= limit);
-        Ok((peek, Self { start, rest, length, hold: Some(hold) }))
+        Ok((peek, Self { start: start.into_pieces(), rest, length, hold: Some(hold) }))
     }
 
     /// The body to send, with `edit` made in its start.
@@ -188,6 +224,31 @@ mod tests {
             let edited = edited(pieces.into_iter().map(Bytes::from).collect(), &edit);
             prop_assert!(edited.iter().all(|piece| !piece.is_empty()));
             prop_assert_eq!(edited.into_iter().collect::<Vec<_>>().concat(), expected.into_bytes());
+        }
+    }
+
+    #[test]
+    fn small_pieces_are_kept_as_one() {
+        struct Case {
+            sent: &'static [usize],
+            kept: &'static [usize],
+        }
+        let cases = [
+            Case { sent: &[], kept: &[] },
+            Case { sent: &[0, 0], kept: &[] },
+            Case { sent: &[1; 3000], kept: &[3000] },
+            Case { sent: &[1023, 1023], kept: &[2046] },
+            Case { sent: &[1024, 1024], kept: &[1024, 1024] },
+            Case { sent: &[5000, 1, 2, 5000, 3], kept: &[5000, 3, 5000, 3] },
+        ];
+        for Case { sent, kept } in cases {
+            let mut bytes = (0..=u8::MAX).cycle();
+            let pieces: Vec<Bytes> = sent.iter().map(|&length| bytes.by_ref().take(length).collect()).collect();
+            let mut start = Start::default();
+            pieces.iter().cloned().for_each(|piece| start.push(piece));
+            let out = start.into_pieces();
+            assert_eq!(out.iter().map(Bytes::len).collect::<Vec<_>>(), kept, "{sent:?}");
+            assert_eq!(out.iter().flatten().collect::<Vec<_>>(), pieces.iter().flatten().collect::<Vec<_>>());
         }
     }
 }
