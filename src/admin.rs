@@ -7,6 +7,7 @@ mod probe;
 mod readiness;
 
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     future::Future,
     io,
@@ -25,8 +26,7 @@ use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::Semaphore};
-use tokio_util::task::TaskTracker;
+use tokio::{net::TcpListener, task::AbortHandle};
 use tracing::{debug, warn};
 
 use self::probe::Probe;
@@ -36,7 +36,8 @@ use crate::{
     proxy::{Heartbeat, Proxy, Shutdown, Stage},
 };
 
-/// A kubelet, a scraper and an operator; more than that wait.
+/// A kubelet, a scraper and an operator. The oldest makes room for one more, or whoever opens connections and says nothing
+/// would keep the kubelet waiting until it takes the process for dead.
 const MAX_CONNECTIONS: usize = 64;
 /// Between two requests, and for a head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -109,20 +110,15 @@ impl Admin {
         let probe = Arc::new(Probe::default());
         let mut stop = pin!(stop);
         let mut probing = pin!(probe.run(&vitals.proxy, self.probe_interval));
-        let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let connections = TaskTracker::new();
+        let mut connections: VecDeque<AbortHandle> = VecDeque::with_capacity(MAX_CONNECTIONS);
         loop {
             let accepted = tokio::select! {
                 () = stop.as_mut() => return,
                 () = probing.as_mut() => return,
-                accepted = async {
-                    // Nobody closes the semaphore.
-                    let permit = permits.clone().acquire_owned().await;
-                    self.listener.accept().await.map(|(stream, _)| (stream, permit))
-                } => accepted,
+                accepted = self.listener.accept() => accepted,
             };
-            let (stream, permit) = match accepted {
-                Ok(accepted) => accepted,
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
                 Err(error) => {
                     warn!(%error, "Accepting a connection to the admin listener failed.");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -138,12 +134,18 @@ impl Admin {
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
                 .serve_connection(TokioIo::new(stream), service);
-            connections.spawn(async move {
-                let _permit = permit;
+            connections.retain(|connection| !connection.is_finished());
+            if connections.len() == MAX_CONNECTIONS
+                && let Some(oldest) = connections.pop_front()
+            {
+                oldest.abort();
+            }
+            let running = tokio::spawn(async move {
                 if let Err(error) = serving.await {
                     debug!(%error, "A connection to the admin listener ended.");
                 }
             });
+            connections.push_back(running.abort_handle());
         }
     }
 }

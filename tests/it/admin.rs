@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use http::Method;
 use serde_json::{Value, json};
 use sidekey::model::{Problem, Snapshot};
+use tokio::io::AsyncReadExt as _;
 
 use crate::harness::{Call, Raw, Reply, Setup, World, pass, within};
 
@@ -141,4 +142,17 @@ async fn nothing_else_is_served() {
     for target in ["/healthz", "/readyz", "/metrics"] {
         assert_eq!(world.get(target).send().await.status, 404, "{target} is for the admin listener");
     }
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_keep_nobody_waiting() {
+    let world = World::start(Setup::default()).await;
+    let admin = world.admin().await;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(tokio::net::TcpStream::connect(admin).await.unwrap());
+    }
+    assert_eq!(within(get(admin, "/healthz")).await.status, 200);
+    let mut end = [0];
+    assert_eq!(within(silent[0].read(&mut end)).await.unwrap(), 0, "the oldest made room");
 }
