@@ -1,7 +1,7 @@
 //! The only way out for managers: one request, checked, bounded in time and size, without redirects.
 //!
-//! The answer is handed over whatever its status; what it means is the manager's business. Bodies lie in buffers of their
-//! final size that are wiped on drop. The HTTP library's own buffers are not covered.
+//! The answer is handed over whatever its status; what it means is the manager's business. Bodies lie in buffers that are
+//! wiped on drop. The HTTP library's own buffers are not covered.
 
 use std::{
     error::Error as StdError,
@@ -268,19 +268,21 @@ impl Answer {
     async fn read(mut response: reqwest::Response, max_body: usize) -> Result<Self, SendError> {
         let status = response.status();
         let headers = std::mem::take(response.headers_mut());
-        let mut chunks = Vec::new();
-        let mut size = 0;
+        let announced = response.content_length().and_then(|length| usize::try_from(length).ok());
+        let mut body = Zeroizing::new(Vec::with_capacity(announced.unwrap_or_default().min(max_body)));
+        // Pieces are not collected: a hostile server sends bytes one by one, and keeping each apart costs far more than it has.
         while let Some(chunk) = response.chunk().await.map_err(SendError::of)? {
-            size += chunk.len();
+            let size = body.len() + chunk.len();
             if size > max_body {
                 return Err(SendError::TooLarge(max_body));
             }
-            chunks.push(chunk);
-        }
-        // Copied once into a buffer of the final size: a growing one would leave pieces of the secret behind.
-        let mut body = Zeroizing::new(Vec::with_capacity(size));
-        for chunk in &chunks {
-            body.extend_from_slice(chunk);
+            if size > body.capacity() {
+                // Growing in place would leave pieces of the secret behind; the buffer that is replaced is wiped.
+                let mut larger = Zeroizing::new(Vec::with_capacity(size.max(2 * body.capacity()).min(max_body)));
+                larger.extend_from_slice(&body);
+                body = larger;
+            }
+            body.extend_from_slice(&chunk);
         }
         Ok(Self { status, headers, body })
     }

@@ -21,7 +21,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::{ServerConfig, crypto::aws_lc_rs, pki_types::PrivateKeyDer};
 use sidekey::egress::{Answer, Bounds, Call, Lookup, Policy, Reach, SendError, Settings, Transport};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpListener,
 };
 use tokio_rustls::TlsAcceptor;
@@ -243,6 +243,37 @@ async fn size_and_time_are_bounded_and_redirects_stay() {
     assert!(matches!(fetch("/never", Duration::from_millis(50)).await, Err(SendError::Timeout)));
     let away = fetch("/away", long).await.unwrap();
     assert_eq!((away.status.as_u16(), away.headers["location"].to_str().unwrap()), (302, "/size/7"));
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_byte_by_byte_is_put_together() {
+    for (size, fits) in [(0, true), (1, true), (1000, true), (1001, false)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let transport = transport(policy(&["vault.test"], &[]), None, &[&["127.0.0.1"]]);
+        let url = Url::parse(&format!("http://vault.test:{port}/")).unwrap();
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                stream.read_buf(&mut request).await.unwrap();
+            }
+            let letters = (0..size).map(|at| char::from(b'a' + (at % 26) as u8));
+            let chunks: String = letters.map(|letter| format!("1\r\n{letter}\r\n")).collect();
+            let answer = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{chunks}0\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream
+        };
+        let (outcome, _stream) = tokio::join!(get(&transport, url, Reach::Admitted), serve);
+        match outcome {
+            Ok(answer) => {
+                let expected: Vec<u8> = (0..size).map(|at| b'a' + (at % 26) as u8).collect();
+                assert!(fits && *answer.body == expected, "{size}");
+            }
+            Err(SendError::TooLarge(1000)) => assert!(!fits, "{size}"),
+            Err(error) => panic!("{size}: {error}"),
+        }
+    }
 }
 
 #[tokio::test]
