@@ -20,7 +20,7 @@ pub fn link(settings: &file::Settings, registry: Option<&Registry>) -> (Option<S
     };
     let linked = match registry {
         Some(registry) => {
-            let admit = |manager, auth: &_, location: &_| registry.admit(manager, auth, location);
+            let admit = |manager, auth: &_, location: Option<&_>| registry.admit(manager, auth, location);
             model::link(&content.bytes, &LinkRules { strict: *strict, admit: &admit })
         }
         None => model::link(&content.bytes, &LinkRules { strict: *strict, ..LinkRules::STRICT }),

@@ -56,7 +56,7 @@ pub struct Settings {
 }
 
 /// Whether this process may use a reference; what [`LinkRules::admit`] asks.
-pub type Admit = Arc<dyn Fn(ManagerType, &AuthConfig, &SecretLocation) -> Result<(), String> + Send + Sync>;
+pub type Admit = Arc<dyn Fn(ManagerType, &AuthConfig, Option<&SecretLocation>) -> Result<(), String> + Send + Sync>;
 
 /// Loads [`Settings::path`] into a [`Feed`] for as long as it runs.
 pub struct FileSource {

@@ -127,11 +127,17 @@ impl Registry {
         })
     }
 
-    /// Whether a reference of this shape can and may be used here; what [`crate::model::LinkRules::admit`] asks.
+    /// Whether a reference of this shape can and may be used here; what [`crate::model::LinkRules::admit`] asks. Without a
+    /// location, what can be told without one.
     ///
     /// # Errors
     /// A reason for people, naming the setting that would change it.
-    pub fn admit(&self, manager: ManagerType, auth: &AuthConfig, location: &SecretLocation) -> Result<(), String> {
+    pub fn admit(
+        &self,
+        manager: ManagerType,
+        auth: &AuthConfig,
+        location: Option<&SecretLocation>,
+    ) -> Result<(), String> {
         match (manager, auth) {
             #[cfg(feature = "vault")]
             (ManagerType::HashicorpVault, AuthConfig::Vault(auth)) => {
@@ -139,6 +145,7 @@ impl Registry {
             }
             (ManagerType::File, AuthConfig::File) => {
                 let files = self.files.as_ref().ok_or("the file manager is off; set managers.file.root")?;
+                let Some(location) = location else { return Ok(()) };
                 self.settings.file.ambient.check(&location.path, "managers.file")?;
                 files.admit(location)
             }
@@ -187,7 +194,7 @@ impl Registry {
 impl Managers for Registry {
     fn manager(&self, reference: &Reference) -> Result<Arc<dyn SecretManager>, FetchError> {
         // Admitted when the snapshot was loaded; asked again because an object serves every path of its identity.
-        self.admit(reference.manager_type, &reference.auth, &reference.location).map_err(misfit)?;
+        self.admit(reference.manager_type, &reference.auth, Some(&reference.location)).map_err(misfit)?;
         let now = Instant::now();
         let mut objects = self.objects();
         let dropped = objects.sweep(now);

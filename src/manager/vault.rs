@@ -74,19 +74,43 @@ enum Wanted {
 /// A reason for people, naming the setting that would change it.
 pub(super) fn admit(
     auth: &VaultAuth,
-    location: &SecretLocation,
+    location: Option<&SecretLocation>,
     settings: &VaultSettings,
     transport: &Arc<Transport>,
 ) -> Result<(), String> {
+    let path = location.map_or(Ok(None), |location| admit_location(auth, location).map(Some));
+    let path = path.map_or_else(|reason| (None, Some(reason)), |path| (path, None));
+    let reasons: Vec<String> =
+        [admit_address(auth, transport).err(), path.1, admit_login(auth, path.0.as_ref(), settings, transport).err()]
+            .into_iter()
+            .flatten()
+            .collect();
+    if reasons.is_empty() { Ok(()) } else { Err(reasons.join("; ")) }
+}
+
+fn admit_address(auth: &VaultAuth, transport: &Arc<Transport>) -> Result<(), String> {
     transport.policy().check_url(&auth.addr).map_err(|refused| format!("vault_addr: {refused}"))?;
     Wire::new(Arc::clone(transport), &auth.addr, auth.namespace.as_deref(), Duration::ZERO)
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| error.to_string())
+        .map(drop)
+}
+
+fn admit_location(auth: &VaultAuth, location: &SecretLocation) -> Result<SecretPath, String> {
     let path = SecretPath::parse(&location.path).map_err(|error| error.to_string())?;
     let wanted =
         Wanted::of(&location.version).ok_or("the version of a Vault secret is a number from 1 on, as ?version=3")?;
     if auth.kv_version == Some(1) && wanted != Wanted::Current {
         return Err("a version cannot be asked of KV version 1".to_owned());
     }
+    Ok(path)
+}
+
+fn admit_login(
+    auth: &VaultAuth,
+    path: Option<&SecretPath>,
+    settings: &VaultSettings,
+    transport: &Arc<Transport>,
+) -> Result<(), String> {
     if !matches!(auth.kv_version, None | Some(1 | 2)) {
         return Err("vault_kv_version must be 1 or 2".to_owned());
     }
@@ -97,7 +121,9 @@ pub(super) fn admit(
         VaultMethod::Token { .. } => Ok(()),
         VaultMethod::AppRole { mount, .. } => auth_mount(mount.as_deref().unwrap_or(&settings.approle_mount)).map(drop),
         VaultMethod::Kubernetes { mount, .. } => {
-            settings.ambient.check(path.as_str(), "managers.hashicorp_vault")?;
+            if let Some(path) = path {
+                settings.ambient.check(path.as_str(), "managers.hashicorp_vault")?;
+            }
             kubernetes_reach(auth, settings, transport)?;
             auth_mount(mount.as_deref().unwrap_or(&settings.kubernetes_mount)).map(drop)
         }

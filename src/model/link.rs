@@ -36,8 +36,9 @@ pub struct LinkRules<'a> {
     /// Refuse the snapshot for any fault, instead of setting the faulty object aside.
     pub strict: bool,
     /// Whether this process can and may use such a reference: manager compiled in and switched on, address and path admitted.
-    /// The error is a reason for people, without secrets.
-    pub admit: &'a (dyn Fn(ManagerType, &AuthConfig, &SecretLocation) -> Result<(), String> + Send + Sync),
+    /// Asked without a location when that cannot be read, so that the rest is judged all the same. The error is a reason for
+    /// people, without secrets.
+    pub admit: &'a (dyn Fn(ManagerType, &AuthConfig, Option<&SecretLocation>) -> Result<(), String> + Send + Sync),
 }
 
 /// One fault: where, what, and what to do.

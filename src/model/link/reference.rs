@@ -123,10 +123,11 @@ fn link_one(
     let allowed_providers = allowed_providers(row.allowed_providers, context, report);
     let allowed_hosts = allowed_hosts(row.allowed_hosts, context, report);
 
-    let (manager_type, auth, location) = (manager_type?, auth?, location?);
-    if let Err(reason) = (context.rules.admit)(manager_type, &auth, &location) {
+    let (manager_type, auth) = (manager_type?, auth?);
+    if let Err(reason) = (context.rules.admit)(manager_type, &auth, location.as_ref()) {
         report.fault(WHOLE, reason);
     }
+    let location = location?;
     report.is_clean().then(|| Reference {
         id: naming.id,
         slug: naming.slug,

@@ -90,7 +90,7 @@ async fn file_may_be_off_or_limited_to_folders() {
     ];
     for (root, allowed, paths, path, named) in rows {
         let registry = registry(root, allowed, paths);
-        let admitted = registry.admit(ManagerType::File, &AuthConfig::File, &at(path));
+        let admitted = registry.admit(ManagerType::File, &AuthConfig::File, Some(&at(path)));
         match named {
             None => assert_eq!(admitted, Ok(()), "{path} below {paths:?}"),
             Some(named) => {

@@ -332,8 +332,8 @@ fn the_list_of_faults_is_bounded() {
 
 #[test]
 fn admission_is_asked_for_every_reference_that_is_well_formed() {
-    let refuse_files = |manager: ManagerType, _: &AuthConfig, location: &SecretLocation| {
-        assert!(!location.path.is_empty());
+    let refuse_files = |manager: ManagerType, _: &AuthConfig, location: Option<&SecretLocation>| {
+        assert!(location.is_some_and(|location| !location.path.is_empty()));
         if manager == ManagerType::File { Err("managers.file.root is not set".to_owned()) } else { Ok(()) }
     };
     let rules = LinkRules { strict: false, admit: &refuse_files };
@@ -342,4 +342,17 @@ fn admission_is_asked_for_every_reference_that_is_well_formed() {
     assert_eq!(at[0], "secret_references[1] (ref-two): managers.file.root is not set");
     assert!(snapshot.entity("vk-two", &nobody()).unwrap().fault.is_some());
     assert!(snapshot.entity("vk-one", &nobody()).unwrap().fault.is_none());
+}
+
+#[test]
+fn an_address_is_judged_beside_a_path_that_is_no_path() {
+    let refuse = |_: ManagerType, _: &AuthConfig, location: Option<&SecretLocation>| {
+        if location.is_none() { Err("vault_addr: closed".to_owned()) } else { Ok(()) }
+    };
+    let rules = LinkRules { strict: true, admit: &refuse };
+    let document = changed(&[("/secret_references/0/secret_path", json!("secret/../x"))]);
+    let error = link(document.to_string().as_bytes(), &rules).unwrap_err();
+    let problems: Vec<_> = error.problems.iter().map(ToString::to_string).collect();
+    assert!(problems[0].starts_with("secret_references[0].secret_path (ref-one): "), "{problems:?}");
+    assert_eq!(problems[1], "secret_references[0] (ref-one): vault_addr: closed");
 }

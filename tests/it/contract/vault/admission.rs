@@ -6,7 +6,7 @@ use super::*;
 async fn what_a_reference_may_be_is_told_at_load() {
     let admit = |auth: VaultAuth, location: &SecretLocation, change: &dyn Fn(&mut RegistrySettings)| {
         let (registry, _) = registry_with(change);
-        registry.admit(ManagerType::HashicorpVault, &AuthConfig::Vault(auth), location)
+        registry.admit(ManagerType::HashicorpVault, &AuthConfig::Vault(auth), Some(location))
     };
     let nothing = |_: &mut RegistrySettings| {};
     let off = |settings: &mut RegistrySettings| settings.vault.ambient.allowed = false;
@@ -50,6 +50,9 @@ async fn what_a_reference_may_be_is_told_at_load() {
             }
         }
     }
+    let several = admit(auth("https://169.254.169.254", Method::Token), &at("auth/token/lookup-self"), &nothing);
+    let several = several.unwrap_err();
+    assert!(several.contains("closed") && several.contains("auth"), "{several} names one of two");
     let with = |change: &dyn Fn(&mut VaultAuth)| {
         let mut auth = auth(good, Method::Token);
         change(&mut auth);
