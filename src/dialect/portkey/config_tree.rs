@@ -21,6 +21,10 @@ const MAX_TARGETS: usize = 128;
 /// Levels of targets below the root.
 const MAX_LEVELS: usize = 16;
 
+/// What a target may ask to be tried again. The gateway plans all waits ahead, each twice as long as the one before, and
+/// dies of a billion.
+const MAX_ATTEMPTS: f64 = 100.0;
+
 /// The gateway's strategies.
 const MODES: [&str; 4] = ["single", "fallback", "loadbalance", "conditional"];
 
@@ -149,6 +153,10 @@ impl Reader {
         if target.get("provider").and_then(Node::text) == Some("") {
             return Err(invalid("`provider` is empty".to_owned()));
         }
+        let attempts = target.get("retry").and_then(Node::members).into_iter().flatten();
+        if attempts.filter(|(name, _)| key::camel(name) == "attempts").any(|(_, node)| !is_bounded(node)) {
+            return Err(invalid(format!("`retry.attempts` is a number up to {MAX_ATTEMPTS}")));
+        }
         let own = target.get("override_params").and_then(|params| params.member("model"));
         let own = match own.map(Node::text) {
             Some(None) => return Err(invalid("`override_params.model` is text".to_owned())),
@@ -182,6 +190,14 @@ impl Reader {
     }
 }
 
+fn is_bounded(attempts: &Node<'_>) -> bool {
+    match attempts {
+        Node::Null => true,
+        Node::Number(number) => number.as_f64().is_some_and(|number| number <= MAX_ATTEMPTS),
+        Node::Bool(_) | Node::Text(_) | Node::List(_) | Node::Map(_) => false,
+    }
+}
+
 fn invalid(reason: String) -> PlanError {
     PlanError::InvalidConfig { reason }
 }
@@ -197,6 +213,27 @@ mod tests {
         let tree = Tree::read(&node)?;
         let leaves = tree.leaves().into_iter();
         Ok(leaves.map(|(_, leaf)| (leaf.slug.map(str::to_owned), leaf.model.map(str::to_owned))).collect())
+    }
+
+    #[test]
+    fn attempts_are_bounded_at_any_level() {
+        for (retry, fits) in [
+            (r#"{"attempts":5}"#, true),
+            (r#"{"attempts":100}"#, true),
+            (r#"{"attempts":null}"#, true),
+            (r#"{"on_status_codes":[500]}"#, true),
+            (r#"{"attempts":101}"#, false),
+            (r#"{"attempts":1e9}"#, false),
+            (r#"{"attempts":"1000000000"}"#, false),
+        ] {
+            let leaf = format!(r#"{{"provider":"@a","retry":{retry}}}"#);
+            let below = format!(r#"{{"strategy":{{"mode":"fallback"}},"targets":[{leaf}]}}"#);
+            let above =
+                format!(r#"{{"strategy":{{"mode":"fallback"}},"retry":{retry},"targets":[{{"provider":"@a"}}]}}"#);
+            for config in [leaf, below, above] {
+                assert_eq!(names(&config).is_ok(), fits, "{config}");
+            }
+        }
     }
 
     #[test]
