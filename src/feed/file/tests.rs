@@ -1,3 +1,5 @@
+//! Loading, refusing and swapping a snapshot file, with a disk and a clock of the test's own.
+
 use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},

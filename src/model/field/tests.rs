@@ -1,3 +1,5 @@
+//! The field table: names are unique where they must be, and every spelling leads to its row.
+
 use std::collections::HashSet;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Linking by table: what a snapshot means, what it refuses, what it sets aside.
+
 mod faults;
 mod inheritance;
 mod lookup;

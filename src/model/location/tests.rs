@@ -1,3 +1,5 @@
+//! Every form of `secret_path`, and the property that a location never climbs.
+
 use proptest::prelude::*;
 
 use super::*;

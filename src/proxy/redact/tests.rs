@@ -1,3 +1,5 @@
+//! Values found in any form and across any chunk border, and replies that stay as they are.
+
 use std::sync::Arc;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! The scanner against serde_json: any document, cut into any chunks; and what a parser would reject or read differently.
+
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 

@@ -1,3 +1,5 @@
+//! Forms as clients send them and as nobody should, cut into any chunks; the gateway's parser decides what is right.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Paths that are served, paths that are not, and every spelling by which one is made to look like the other.
+
 use super::*;
 
 const REFUSED: Result<Route, &str> = Err("refused");

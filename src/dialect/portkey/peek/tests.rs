@@ -1,3 +1,5 @@
+//! Which bodies are looked into, and how far.
+
 use http::Request;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What of a client survives beside a credential of ours, and what does not.
+
 use http::Request;
 
 use super::*;

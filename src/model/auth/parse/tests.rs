@@ -1,3 +1,5 @@
+//! Every `auth_config` shape, whole and with each of its faults.
+
 use serde_json::{Value, json};
 
 use super::*;

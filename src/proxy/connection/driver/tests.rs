@@ -1,3 +1,5 @@
+//! A connection's times and ends, on a paused clock.
+
 use std::{cell::Cell, sync::Arc};
 
 use tokio::{
