@@ -5,28 +5,18 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{
-        CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING,
-        UPGRADE,
-    },
+    header::{CONNECTION, TE},
 };
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-
-/// What goes in both directions. `trailer` is not among them: it announces fields that do travel on.
-const HOP_BY_HOP: [HeaderName; 5] = [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE];
 
 /// Removes from a client's request what is meant for this connection.
 ///
 /// `te: trailers` stays, alone, because it is what the gateway must be told to send trailers. `host` names us, not the
 /// gateway. `expect` is answered here. The framing of the body is written anew.
 pub fn strip_request(headers: &mut HeaderMap) {
-    strip(headers);
-    for name in [HOST, EXPECT, PROXY_AUTHORIZATION, HTTP2_SETTINGS, CONTENT_LENGTH] {
-        headers.remove(name);
-    }
+    strip(headers, |name| {
+        is_hop_by_hop(name)
+            || matches!(name, "host" | "expect" | "proxy-authorization" | "http2-settings" | "content-length")
+    });
     if headers.contains_key(TE) {
         let trailers = lists(headers, &TE, "trailers");
         headers.remove(TE);
@@ -38,8 +28,7 @@ pub fn strip_request(headers: &mut HeaderMap) {
 
 /// Removes from the gateway's reply what is meant for that connection. `content-length` stays: the body passes as it is.
 pub fn strip_response(headers: &mut HeaderMap) {
-    strip(headers);
-    headers.remove(PROXY_AUTHENTICATE);
+    strip(headers, |name| is_hop_by_hop(name) || name == "proxy-authenticate");
 }
 
 /// Whether the comma-separated header `name` has `token` in it, in any case.
@@ -52,14 +41,23 @@ pub fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
         .any(|item| item.trim().eq_ignore_ascii_case(token))
 }
 
-fn strip(headers: &mut HeaderMap) {
+/// What goes in both directions. `trailer` is not among it: it announces fields that do travel on.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(name, "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade")
+}
+
+/// Removes what `Connection` names, and what `goes` in any case.
+fn strip(headers: &mut HeaderMap, goes: impl Fn(&str) -> bool) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
             .iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
+            .map(str::trim)
+            // Mostly it names `keep-alive`, which is removed anyway.
+            .filter(|name| !goes(name))
+            .filter_map(|name| name.parse().ok())
             // `Connection: te` is how a client says that its `te` is honest; it is judged on its own.
             .filter(|name| *name != TE)
             .collect();
@@ -67,7 +65,9 @@ fn strip(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in HOP_BY_HOP {
+    // A look at the few names that are there costs less than a search for each that may be.
+    let there: Vec<HeaderName> = headers.keys().filter(|name| goes(name.as_str())).cloned().collect();
+    for name in there {
         headers.remove(name);
     }
 }
