@@ -92,7 +92,7 @@ impl<'c> Node<'c> {
                     .map(|(key, _)| if preserved { Cow::Borrowed(&**key) } else { key::camel(key) })
                     .collect();
                 let reaches_out =
-                    |(key, _): &&(Cow<'c, str>, Node<'c>)| key == "__proto__" || key::camel(key) == "__proto__";
+                    |(key, _): &&(Cow<'c, str>, Node<'c>)| key == "__proto__" || key::is_field("__proto__", key);
                 if let Some((key, _)) = members.iter().find(reaches_out) {
                     return Some(key);
                 }

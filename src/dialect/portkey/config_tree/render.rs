@@ -1,7 +1,7 @@
 //! Config JSON that holds no secret yet: text with holes.
 //!
-//! Everything is written twice, once to measure and once into a buffer of exactly that size, so that no reallocation leaves
-//! a copy of a credential behind. The output is ASCII: a header is Latin-1 to the gateway's HTTP parser.
+//! No reallocation leaves a copy of a credential behind: a template moves to a larger buffer and wipes the one it had, and the
+//! finished value is measured before it is written. The output is ASCII: a header is Latin-1 to the gateway's HTTP parser.
 
 use std::fmt;
 
@@ -10,6 +10,9 @@ use http::HeaderValue;
 use zeroize::Zeroizing;
 
 use super::node::Node;
+
+/// Room for the text of most configs.
+const USUAL_BYTES: usize = 512;
 
 /// Where rendered text goes.
 pub(in crate::dialect::portkey) trait Sink {
@@ -64,29 +67,14 @@ pub(in crate::dialect::portkey) struct Template {
     holes: Vec<(usize, Hole)>,
 }
 
-/// Counts what [`Writer`] will write.
-#[derive(Default)]
-struct Measure {
-    bytes: usize,
-    holes: usize,
-}
-
-struct Writer(Template);
-
 // === impl Template ===
 
 impl Template {
-    /// Renders with `write`, which is called twice and has to write the same each time.
-    pub(in crate::dialect::portkey) fn render(write: impl Fn(&mut dyn Sink)) -> Self {
-        let mut measure = Measure::default();
-        write(&mut measure);
-        let mut writer = Writer(Self {
-            text: Zeroizing::new(String::with_capacity(measure.bytes)),
-            holes: Vec::with_capacity(measure.holes),
-        });
-        write(&mut writer);
-        debug_assert_eq!(writer.0.text.len(), measure.bytes, "both passes write the same");
-        writer.0
+    /// Renders what `write` writes.
+    pub(in crate::dialect::portkey) fn render(write: impl FnOnce(&mut dyn Sink)) -> Self {
+        let mut template = Self { text: Zeroizing::new(String::with_capacity(USUAL_BYTES)), holes: Vec::new() };
+        write(&mut template);
+        template
     }
 
     /// The holes, in the order of the text.
@@ -124,34 +112,26 @@ impl Template {
     }
 }
 
+impl Sink for Template {
+    fn text(&mut self, text: &str) {
+        let bytes = self.text.len() + text.len();
+        if bytes > self.text.capacity() {
+            let mut larger = Zeroizing::new(String::with_capacity(bytes.max(2 * self.text.capacity())));
+            larger.push_str(&self.text);
+            self.text = larger;
+        }
+        self.text.push_str(text);
+    }
+
+    fn hole(&mut self, hole: Hole) {
+        self.holes.push((self.text.len(), hole));
+    }
+}
+
 impl fmt::Debug for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The text may hold credentials of a client or of a stored config.
         f.debug_struct("Template").field("bytes", &self.text.len()).field("holes", &self.holes).finish_non_exhaustive()
-    }
-}
-
-// === impl Measure ===
-
-impl Sink for Measure {
-    fn text(&mut self, text: &str) {
-        self.bytes += text.len();
-    }
-
-    fn hole(&mut self, _: Hole) {
-        self.holes += 1;
-    }
-}
-
-// === impl Writer ===
-
-impl Sink for Writer {
-    fn text(&mut self, text: &str) {
-        self.0.text.push_str(text);
-    }
-
-    fn hole(&mut self, hole: Hole) {
-        self.0.holes.push((self.0.text.len(), hole));
     }
 }
 
@@ -165,30 +145,29 @@ pub(in crate::dialect::portkey) fn quoted(text: &str, out: &mut dyn FnMut(&str))
 /// Writes what stands between the quotes of a JSON string.
 pub(in crate::dialect::portkey) fn escaped(text: &str, out: &mut dyn FnMut(&str)) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut from = 0;
-    for (at, char) in text.char_indices() {
-        let short = match char {
-            '"' => "\\\"",
-            '\\' => "\\\\",
-            '\n' => "\\n",
-            '\r' => "\\r",
-            '\t' => "\\t",
-            ' '..='~' => continue,
-            _ => "",
-        };
-        out(text.get(from..at).unwrap_or_default());
-        from = at + char.len_utf8();
-        if !short.is_empty() {
-            out(short);
-            continue;
-        }
-        for unit in char.encode_utf16(&mut [0; 2]) {
-            let digit = |shift: u16| HEX[usize::from(*unit >> shift & 0xf)];
-            let escape = [b'\\', b'u', digit(12), digit(8), digit(4), digit(0)];
-            out(std::str::from_utf8(&escape).unwrap_or_default());
+    let mut rest = text;
+    loop {
+        let plain = rest.bytes().position(|byte| !matches!(byte, b' '..=b'~') || matches!(byte, b'"' | b'\\'));
+        let (run, from) = rest.split_at(plain.unwrap_or(rest.len()));
+        out(run);
+        let mut chars = from.chars();
+        let Some(char) = chars.next() else { return };
+        rest = chars.as_str();
+        match char {
+            '"' => out("\\\""),
+            '\\' => out("\\\\"),
+            '\n' => out("\\n"),
+            '\r' => out("\\r"),
+            '\t' => out("\\t"),
+            _ => {
+                for unit in char.encode_utf16(&mut [0; 2]) {
+                    let digit = |shift: u16| HEX[usize::from(*unit >> shift & 0xf)];
+                    let escape = [b'\\', b'u', digit(12), digit(8), digit(4), digit(0)];
+                    out(std::str::from_utf8(&escape).unwrap_or_default());
+                }
+            }
         }
     }
-    out(text.get(from..).unwrap_or_default());
 }
 
 /// Writes a node as it stands, keys included.
@@ -273,8 +252,13 @@ mod tests {
         }
 
         #[test]
-        fn rendering_keeps_the_value(text in any::<String>(), number in any::<i32>(), flag in any::<bool>()) {
-            let value = serde_json::json!({ text.clone(): [number, flag, null, { "k": text }] });
+        fn rendering_keeps_the_value(
+            text in any::<String>(),
+            number in any::<i32>(),
+            flag in any::<bool>(),
+            long in 0..5 * USUAL_BYTES,
+        ) {
+            let value = serde_json::json!({ text.clone(): [number, flag, null, { "k": text }, "x".repeat(long)] });
             let template = Template::render(|sink| node(&Node::of(&value), sink));
             let header = template.fill(|_, _| Ok::<_, Infallible>(())).unwrap().unwrap();
             prop_assert_eq!(serde_json::from_slice::<Value>(header.as_bytes()).unwrap(), value);
