@@ -19,7 +19,7 @@ mod status;
 pub use auth::{AuthConfig, ManagerType, VaultAuth, VaultMethod};
 pub use entity::{Deployment, Entity, EntityField, EntityKind, FieldValue};
 pub use field::{FIELDS, FieldRole, FieldSet, FieldSpec};
-pub use link::{LinkRules, Problem, SnapshotError, link};
+pub use link::{Admission, LinkRules, Problem, SnapshotError, link};
 pub use location::{LocationError, MAX_PATH_BYTES, SecretLocation, VersionSelector};
 pub use mapping::{Mapping, TargetField, ValueFormat};
 pub use reference::{Identity, Reference, Workspaces};

@@ -28,7 +28,7 @@ use self::{
 use super::Feed;
 use crate::{
     metric::{Metrics, OutcomeLabels},
-    model::{AuthConfig, LinkRules, ManagerType, Problem, SecretLocation, Snapshot, link},
+    model::{Admission, LinkRules, Problem, Snapshot, link},
 };
 
 pub use disk::{DEFAULT_MAX_BYTES, ReadError, read};
@@ -56,7 +56,7 @@ pub struct Settings {
 }
 
 /// Whether this process may use a reference; what [`LinkRules::admit`] asks.
-pub type Admit = Arc<dyn Fn(ManagerType, &AuthConfig, Option<&SecretLocation>) -> Result<(), String> + Send + Sync>;
+pub type Admit = Arc<Admission<'static>>;
 
 /// Loads [`Settings::path`] into a [`Feed`] for as long as it runs.
 pub struct FileSource {

@@ -38,8 +38,12 @@ pub struct LinkRules<'a> {
     /// Whether this process can and may use such a reference: manager compiled in and switched on, address and path admitted.
     /// Asked without a location when that cannot be read, so that the rest is judged all the same. The error is a reason for
     /// people, without secrets.
-    pub admit: &'a (dyn Fn(ManagerType, &AuthConfig, Option<&SecretLocation>) -> Result<(), String> + Send + Sync),
+    pub admit: &'a Admission<'a>,
 }
+
+/// The shape of [`LinkRules::admit`].
+pub type Admission<'a> =
+    dyn Fn(ManagerType, &AuthConfig, Option<&SecretLocation>) -> Result<(), String> + Send + Sync + 'a;
 
 /// One fault: where, what, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
