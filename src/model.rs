@@ -16,7 +16,9 @@ mod reference;
 mod snapshot;
 mod status;
 
-pub use auth::{AuthConfig, ManagerType, VaultAuth, VaultMethod};
+pub use auth::{
+    AuthConfig, AwsAuth, AwsMethod, AzureAuth, AzureMethod, GcpAuth, GcpMethod, ManagerType, VaultAuth, VaultMethod,
+};
 pub use entity::{Deployment, Entity, EntityField, EntityKind, FieldValue};
 pub use field::{FIELDS, FieldRole, FieldSet, FieldSpec};
 pub use link::{Admission, LinkRules, Problem, SnapshotError, link};

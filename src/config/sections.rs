@@ -13,7 +13,7 @@ use crate::{
     feed::file,
     manager::{
         self,
-        registry::{Ambient, FileSettings, RegistrySettings, VaultSettings},
+        registry::{Ambient, AwsSettings, AzureSettings, FileSettings, GcpSettings, RegistrySettings, VaultSettings},
     },
     model::ManagerType,
     proxy::{self, Limits, TlsSettings, UpstreamSettings},
@@ -40,15 +40,6 @@ pub fn unbuilt(reader: &mut Reader<'_>) {
     reader.later("audit", "there is no audit log of uses yet");
     reader.later("webhook_listen", "there are no webhooks yet");
     reader.later("prewarm", "secrets are not fetched ahead of the first request yet");
-    for section in ["managers.aws", "managers.aws_sm", "managers.aws_ssm"] {
-        reader.later(section, "AWS managers are not built yet");
-    }
-    for section in ["managers.azure", "managers.azure_kv"] {
-        reader.later(section, "the Azure manager is not built yet");
-    }
-    for section in ["managers.gcp", "managers.gcp_sm"] {
-        reader.later(section, "the Google manager is not built yet");
-    }
 }
 
 /// `listen`, `client_auth`, `workspace`, `tls.*`, `upstream.*`, `limits.*`.
@@ -201,6 +192,26 @@ pub fn cache(reader: &mut Reader<'_>, deadline: Duration) -> resolve::Settings {
 pub fn managers(reader: &mut Reader<'_>) -> RegistrySettings {
     RegistrySettings {
         bounds: bounds(reader),
+        aws: AwsSettings {
+            endpoint_url: reader.optional("managers.aws.endpoint_url", value::base_url),
+            sts_endpoint_url: reader.optional("managers.aws.sts_endpoint_url", value::base_url),
+            region: reader.optional("managers.aws.region", value::region),
+            external_id: reader.optional("managers.aws.external_id", value::external_id),
+            use_fips: reader.flag("managers.aws.use_fips", false),
+            use_dual_stack: reader.flag("managers.aws.use_dual_stack", false),
+            ambient_sm: ambient(reader, ManagerType::AwsSm),
+            ambient_ssm: ambient(reader, ManagerType::AwsSsm),
+        },
+        azure: AzureSettings {
+            authority_host: reader.optional("managers.azure.authority_host", value::base_url),
+            ca_file: reader.optional("managers.azure.ca_file", value::readable_file),
+            ambient: ambient(reader, ManagerType::AzureKv),
+        },
+        gcp: GcpSettings {
+            endpoint_url: reader.optional("managers.gcp.endpoint_url", value::base_url),
+            token_url: reader.optional("managers.gcp.token_url", value::endpoint),
+            ambient: ambient(reader, ManagerType::GcpSm),
+        },
         vault: VaultSettings {
             ca_file: reader.optional("managers.vault.ca_file", value::readable_file),
             kubernetes_jwt_file: reader.text(
@@ -253,12 +264,12 @@ fn bounds(reader: &mut Reader<'_>) -> manager::Settings {
 
 fn ambient(reader: &mut Reader<'_>, manager: ManagerType) -> Ambient {
     let (allowed, paths) = match manager {
+        ManagerType::AwsSm => ("managers.aws_sm.ambient", "managers.aws_sm.ambient_paths"),
+        ManagerType::AwsSsm => ("managers.aws_ssm.ambient", "managers.aws_ssm.ambient_paths"),
+        ManagerType::AzureKv => ("managers.azure_kv.ambient", "managers.azure_kv.ambient_paths"),
+        ManagerType::GcpSm => ("managers.gcp_sm.ambient", "managers.gcp_sm.ambient_paths"),
         ManagerType::HashicorpVault => ("managers.hashicorp_vault.ambient", "managers.hashicorp_vault.ambient_paths"),
         ManagerType::File => ("managers.file.ambient", "managers.file.ambient_paths"),
-        // Refused as a whole section until they are built.
-        ManagerType::AwsSm | ManagerType::AwsSsm | ManagerType::AzureKv | ManagerType::GcpSm => {
-            return Ambient::default();
-        }
     };
     Ambient { allowed: reader.flag(allowed, true), paths: reader.list(paths, Vec::new(), value::path_prefix) }
 }

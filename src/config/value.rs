@@ -70,6 +70,36 @@ pub fn base_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
+/// The whole URL of one endpoint.
+pub fn endpoint(text: &str) -> Result<Url, String> {
+    const EXAMPLE: &str = "write it like https://oauth2.example/token";
+    let url = Url::parse(text).map_err(|error| format!("is not a URL ({error}); {EXAMPLE}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("is neither http nor https; {EXAMPLE}"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("holds a user name or password; remove it".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(format!("holds a query or fragment; {EXAMPLE}"));
+    }
+    Ok(url)
+}
+
+/// A cloud region, which becomes part of a host name.
+pub fn region(text: &str) -> Result<String, String> {
+    let fits = (1..=32).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    if fits { Ok(text.to_owned()) } else { Err("is no region; write it like eu-central-1".to_owned()) }
+}
+
+/// The external id of AWS roles (STS API, `ExternalId`).
+pub fn external_id(text: &str) -> Result<String, String> {
+    let fits = (2..=1224).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+=,.@:/-_".contains(&byte));
+    if fits { Ok(text.to_owned()) } else { Err("must be 2 to 1224 letters, digits and +=,.@:/-_".to_owned()) }
+}
+
 /// An HTTP proxy that managers are reached through.
 pub fn proxy_url(text: &str) -> Result<Url, String> {
     let url = base_url(text)?;

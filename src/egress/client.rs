@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use tokio::time::Instant;
-use url::Url;
+use url::{Host, Url};
 use zeroize::Zeroizing;
 
 use super::{Lookup, Policy, Reach, Refused, SystemLookup, TrustError, resolve::CheckedResolver, trust::Authorities};
@@ -101,6 +101,9 @@ struct Clients {
     authorities: Authorities,
     admitted: reqwest::Client,
     opened: reqwest::Client,
+    fixed: reqwest::Client,
+    /// As `fixed`, past the proxy: what lies on this machine or this link a proxy cannot reach.
+    near: reqwest::Client,
 }
 
 // === impl Transport ===
@@ -149,13 +152,14 @@ impl Transport {
         let reach = match call.reach {
             Reach::Admitted => self.policy.reach(&call.url),
             Reach::Opened => self.policy.reach_opened(&call.url),
+            Reach::Fixed => Ok(Reach::Fixed),
         };
         let reach = reach.map_err(SendError::Refused)?;
         let attempt = async {
             self.reload(false).await;
             let body = Bytes::from_owner(call.body);
             let request = |clients: &Clients| {
-                let request = clients.client(reach).request(call.method.clone(), call.url.clone());
+                let request = clients.client(reach, &call.url).request(call.method.clone(), call.url.clone());
                 let request = request.headers(call.headers.clone());
                 if body.is_empty() { request } else { request.body(body.clone()) }
             };
@@ -230,7 +234,7 @@ impl Clients {
         connect_timeout: Duration,
     ) -> Result<Self, TrustError> {
         let tls = authorities.tls()?;
-        let client = |reach| {
+        let client = |reach, proxy: Option<&Url>| {
             let resolver = CheckedResolver { policy: Arc::clone(policy), reach, lookup: Arc::clone(lookup) };
             let builder = reqwest::Client::builder()
                 .tls_backend_preconfigured(tls.clone())
@@ -245,19 +249,23 @@ impl Clients {
                 .connect_timeout(connect_timeout)
                 .pool_idle_timeout(POOL_IDLE)
                 .pool_max_idle_per_host(POOL_PER_HOST);
-            match policy.proxy_url() {
+            match proxy {
                 Some(proxy) => builder.proxy(reqwest::Proxy::all(proxy.clone())?).build(),
                 None => builder.build(),
             }
         };
-        let (admitted, opened) = (client(Reach::Admitted)?, client(Reach::Opened)?);
-        Ok(Self { authorities, admitted, opened })
+        let proxy = policy.proxy_url();
+        let (admitted, opened) = (client(Reach::Admitted, proxy)?, client(Reach::Opened, proxy)?);
+        let (fixed, near) = (client(Reach::Fixed, proxy)?, client(Reach::Fixed, None)?);
+        Ok(Self { authorities, admitted, opened, fixed, near })
     }
 
-    fn client(&self, reach: Reach) -> &reqwest::Client {
+    fn client(&self, reach: Reach, url: &Url) -> &reqwest::Client {
         match reach {
             Reach::Admitted => &self.admitted,
             Reach::Opened => &self.opened,
+            Reach::Fixed if is_near(url) => &self.near,
+            Reach::Fixed => &self.fixed,
         }
     }
 }
@@ -310,6 +318,21 @@ impl SendError {
         } else {
             Self::Broken(error)
         }
+    }
+}
+
+/// Whether `url` names loopback or a link-local or metadata address, where only this machine can go.
+fn is_near(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback() || address.is_link_local(),
+        Some(Host::Ipv6(address)) => {
+            // fd00:ec2::/32 is Amazon's own: metadata and container credentials.
+            address.is_loopback() || address.is_unicast_link_local() || address.segments()[..2] == [0xfd00, 0x0ec2]
+        }
+        Some(Host::Domain(name)) => {
+            name == "localhost" || name.ends_with(".localhost") || name == "metadata.google.internal"
+        }
+        None => false,
     }
 }
 

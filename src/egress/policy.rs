@@ -48,6 +48,9 @@ pub enum Reach {
     Admitted,
     /// Opened by the operator: for http, for refused ports, and for the sidecar's own identity.
     Opened,
+    /// Set by the operator or fixed by a cloud, no part of it by a reference: nothing is judged. Endpoints of
+    /// `managers.*`, instance metadata, token services.
+    Fixed,
 }
 
 /// Why an address is refused.

@@ -1,25 +1,27 @@
 //! From a reference to its manager object: one per identity, bounded, made on first use.
 
+mod settings;
+
+pub use settings::{Ambient, AwsSettings, AzureSettings, FileSettings, GcpSettings, RegistrySettings, VaultSettings};
+
 use std::{
     collections::HashMap,
     fmt,
-    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use super::{FailureClass, FetchError, Managers, SecretManager, Settings, file::Files, guard::Guarded};
+use super::{FailureClass, FetchError, Managers, SecretManager, file::Files, guard::Guarded};
 #[cfg(feature = "vault")]
 use super::{session::LoginObserver, vault};
+#[cfg(feature = "vault")]
+use crate::{egress::Transport, metric::FetchLabels};
 use crate::{
-    egress::Policy,
     metric::Metrics,
     model::{AuthConfig, Identity, ManagerType, Reference, SecretLocation},
 };
-#[cfg(feature = "vault")]
-use crate::{egress::Transport, metric::FetchLabels};
 
 /// Manager objects kept at once; the one unused for the longest goes first. An object holds a login and a few strings.
 const MAX_OBJECTS: usize = 10_000;
@@ -30,56 +32,6 @@ const MAX_IDLE: Duration = Duration::from_secs(3600);
 
 /// How often, at most, unused objects are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
-
-/// `managers.*` and what managers need of `egress.*`.
-#[derive(Clone, Debug)]
-pub struct RegistrySettings {
-    /// Bounds that hold for every manager.
-    pub bounds: Settings,
-    /// `managers.vault.*`.
-    pub vault: VaultSettings,
-    /// `managers.file.*`.
-    pub file: FileSettings,
-    /// Where managers may connect.
-    pub policy: Policy,
-    /// `egress.extra_ca_files`: trusted beside the system's roots, for every manager.
-    pub extra_ca_files: Vec<PathBuf>,
-}
-
-/// `managers.vault.*`.
-#[derive(Clone, Debug)]
-pub struct VaultSettings {
-    /// `ca_file`: trusted beside the system's roots; re-read when it changes.
-    pub ca_file: Option<PathBuf>,
-    /// `kubernetes_jwt_file`: re-read at each login.
-    pub kubernetes_jwt_file: PathBuf,
-    /// `approle_mount`.
-    pub approle_mount: String,
-    /// `kubernetes_mount`.
-    pub kubernetes_mount: String,
-    /// `kubernetes_allow_addrs`: base URLs the service-account token may be sent to; empty = what `egress.allow_*` opens.
-    pub kubernetes_allow_addrs: Vec<String>,
-    /// `ambient`, `ambient_paths`: whether and where references may use the sidecar's own Kubernetes identity.
-    pub ambient: Ambient,
-}
-
-/// `managers.file.*`.
-#[derive(Clone, Debug, Default)]
-pub struct FileSettings {
-    /// `root`: directory of `file` references; `None` = the manager is off.
-    pub root: Option<PathBuf>,
-    /// `ambient`, `ambient_paths`.
-    pub ambient: Ambient,
-}
-
-/// Whether references may use the sidecar's own identity at a manager.
-#[derive(Clone, Debug)]
-pub struct Ambient {
-    /// `ambient`.
-    pub allowed: bool,
-    /// `ambient_paths`: prefixes of `secret_path`; empty = all.
-    pub paths: Vec<String>,
-}
 
 /// Makes and keeps manager objects.
 pub struct Registry {
@@ -172,6 +124,9 @@ impl Registry {
             },
             #[cfg(not(feature = "vault"))]
             AuthConfig::Vault(_) => return Err(misfit("built without the feature vault".to_owned())),
+            AuthConfig::Aws(_) | AuthConfig::Azure(_) | AuthConfig::Gcp(_) => {
+                return Err(misfit(format!("this build has no manager {}", reference.manager_type.as_str())));
+            }
         };
         let metrics = Arc::clone(&self.metrics);
         Ok(Arc::new(Guarded::new(inner, reference.manager_type, &self.settings.bounds, metrics)))
@@ -241,35 +196,6 @@ impl Objects {
             oldest.and_then(|oldest| self.by_identity.remove(&oldest));
         }
         self.by_identity.insert(identity, object);
-    }
-}
-
-// === impl Ambient ===
-
-impl Ambient {
-    /// Whether a reference to `path` may use the sidecar's own identity. Prefixes are compared as typed, segment by segment.
-    ///
-    /// # Errors
-    /// A reason for people; `key` is the manager's place in the configuration.
-    pub(super) fn check(&self, path: &str, key: &str) -> Result<(), String> {
-        if !self.allowed {
-            return Err(format!("{key}.ambient is off: references may not use the sidecar's own identity"));
-        }
-        let path = path.trim_matches('/');
-        let below = |prefix: &String| {
-            let prefix = prefix.trim_matches('/');
-            path.strip_prefix(prefix).is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/'))
-        };
-        if self.paths.is_empty() || self.paths.iter().any(below) {
-            return Ok(());
-        }
-        Err(format!("secret_path is not below any of {key}.ambient_paths"))
-    }
-}
-
-impl Default for Ambient {
-    fn default() -> Self {
-        Self { allowed: true, paths: Vec::new() }
     }
 }
 

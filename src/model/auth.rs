@@ -30,10 +30,100 @@ pub enum ManagerType {
 /// A checked `auth_config`. One variant for each manager this binary can talk to.
 #[derive(Debug)]
 pub enum AuthConfig {
+    /// `aws_sm` and `aws_ssm`, which share their identities.
+    Aws(AwsAuth),
+    /// `azure_kv`.
+    Azure(AzureAuth),
+    /// `gcp_sm`.
+    Gcp(GcpAuth),
     /// `hashicorp_vault`.
     Vault(VaultAuth),
     /// `file`: the sidecar's own file system identity, nothing to configure.
     File,
+}
+
+/// `auth_config` of an `aws_sm` or `aws_ssm` reference.
+#[derive(Debug)]
+pub struct AwsAuth {
+    /// `aws_region`: `[a-z0-9-]{1,32}`, because it becomes part of a host name. `None` (only `serviceRole`) = the region of
+    /// an ARN, else `managers.aws.region`, else what the environment says.
+    pub region: Option<Arc<str>>,
+    /// How to authenticate.
+    pub method: AwsMethod,
+}
+
+/// `aws_auth_type`.
+#[derive(Debug)]
+pub enum AwsMethod {
+    /// `accessKey`: exactly this key, never the sidecar's own identity.
+    AccessKey {
+        /// `aws_access_key_id`.
+        access_key_id: SecretValue,
+        /// `aws_secret_access_key`: visible ASCII.
+        secret_access_key: SecretValue,
+    },
+    /// `assumedRole`: a role that the sidecar's own identity assumes.
+    AssumedRole {
+        /// `aws_role_arn`: `arn:…:iam::<account>:role/…`.
+        role_arn: Arc<str>,
+        /// `aws_external_id`; `None` = `managers.aws.external_id`.
+        external_id: Option<SecretValue>,
+    },
+    /// `serviceRole`: the sidecar's own identity.
+    ServiceRole,
+}
+
+/// `auth_config` of an `azure_kv` reference.
+#[derive(Debug)]
+pub struct AzureAuth {
+    /// `azure_vault_url`: scheme, host and port of the vault, nothing more.
+    pub vault_url: Url,
+    /// How to authenticate.
+    pub method: AzureMethod,
+}
+
+/// `azure_auth_mode`.
+#[derive(Debug)]
+pub enum AzureMethod {
+    /// `entra`: a client of a Microsoft Entra tenant with a secret.
+    Entra {
+        /// `azure_entra_tenant_id`: a GUID or a domain, because it becomes part of a URL path.
+        tenant_id: Arc<str>,
+        /// `azure_entra_client_id`: letters, digits and `-`.
+        client_id: Arc<str>,
+        /// `azure_entra_client_secret`.
+        client_secret: SecretValue,
+    },
+    /// `managed`: a managed identity of the machine.
+    Managed {
+        /// `azure_managed_client_id`; `None` = the system-assigned identity.
+        client_id: Option<Arc<str>>,
+    },
+    /// `default`: environment, then workload identity, then managed identity.
+    Default,
+}
+
+/// `auth_config` of a `gcp_sm` reference (ours).
+#[derive(Debug)]
+pub struct GcpAuth {
+    /// `gcp_project_id`: the project of paths that are a bare secret name.
+    pub project: Option<Arc<str>>,
+    /// `gcp_location`: a region whose own endpoint is asked; `None` = the global one.
+    pub location: Option<Arc<str>>,
+    /// How to authenticate.
+    pub method: GcpMethod,
+}
+
+/// `gcp_auth_type`.
+#[derive(Debug)]
+pub enum GcpMethod {
+    /// `serviceAccountKey`.
+    ServiceAccountKey {
+        /// `gcp_service_account_json`: the key file as Google hands it out.
+        key: SecretValue,
+    },
+    /// `workloadIdentity`: the sidecar's own identity (`GOOGLE_APPLICATION_CREDENTIALS`, else the metadata server).
+    WorkloadIdentity,
 }
 
 /// `auth_config` of a `hashicorp_vault` reference.

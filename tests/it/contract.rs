@@ -14,7 +14,7 @@ use sidekey::{
     egress::Policy,
     manager::{
         FailureClass, FetchError, Fetched, SecretManager, Settings,
-        registry::{Ambient, FileSettings, RegistrySettings, VaultSettings},
+        registry::{Ambient, AwsSettings, AzureSettings, FileSettings, GcpSettings, RegistrySettings, VaultSettings},
     },
     model::{AuthConfig, Identity, Lifespan, ManagerType, Reference, SecretLocation, VersionSelector, Workspaces},
 };
@@ -182,6 +182,9 @@ pub fn at(path: &str) -> SecretLocation {
 pub fn settings(policy: Policy) -> RegistrySettings {
     RegistrySettings {
         bounds: BOUNDS,
+        aws: AwsSettings::default(),
+        azure: AzureSettings::default(),
+        gcp: GcpSettings::default(),
         vault: VaultSettings {
             ca_file: None,
             kubernetes_jwt_file: "/nowhere".into(),

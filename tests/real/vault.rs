@@ -8,7 +8,9 @@ use sidekey::{
     egress::{self, Policy},
     manager::{
         FailureClass, FetchError, Fetched, Managers as _, SecretManager, Settings,
-        registry::{Ambient, FileSettings, Registry, RegistrySettings, VaultSettings},
+        registry::{
+            Ambient, AwsSettings, AzureSettings, FileSettings, GcpSettings, Registry, RegistrySettings, VaultSettings,
+        },
     },
     metric::Metrics,
     model::{
@@ -56,6 +58,9 @@ fn manager_trusting(auth: VaultAuth, ca_file: Option<&Path>, jwt_file: &Path) ->
     let allow_cidrs = vec!["127.0.0.0/8".parse().unwrap()];
     let settings = RegistrySettings {
         bounds: BOUNDS,
+        aws: AwsSettings::default(),
+        azure: AzureSettings::default(),
+        gcp: GcpSettings::default(),
         vault: VaultSettings {
             ca_file: ca_file.map(Path::to_owned),
             kubernetes_jwt_file: jwt_file.to_owned(),

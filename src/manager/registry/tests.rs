@@ -1,11 +1,16 @@
 //! One object for each identity, as long as somebody asks for it.
 
+use std::path::PathBuf;
+
 use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    egress,
-    manager::fake::{Answer, Fake},
+    egress::{self, Policy},
+    manager::{
+        Settings,
+        fake::{Answer, Fake},
+    },
     model::{Lifespan, VersionSelector, Workspaces},
 };
 
@@ -14,6 +19,9 @@ fn registry(root: &TempDir) -> Registry {
     let bounds = Settings { attempt_timeout: second, fetch_deadline: second, login_deadline: second, max_in_flight: 1 };
     let settings = RegistrySettings {
         bounds,
+        aws: AwsSettings::default(),
+        azure: AzureSettings::default(),
+        gcp: GcpSettings::default(),
         vault: VaultSettings {
             ca_file: None,
             kubernetes_jwt_file: PathBuf::new(),

@@ -9,7 +9,9 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::{AuthConfig, ManagerType, VaultAuth, VaultMethod};
+use super::{
+    AuthConfig, AwsAuth, AwsMethod, AzureAuth, AzureMethod, GcpAuth, GcpMethod, ManagerType, VaultAuth, VaultMethod,
+};
 use crate::{
     model::{
         Identity,
@@ -41,7 +43,9 @@ pub(in crate::model) fn parse(manager: ManagerType, members: &Members<'_>) -> Re
     let auth = match manager {
         ManagerType::HashicorpVault => reader.vault().map(AuthConfig::Vault),
         ManagerType::File => Some(AuthConfig::File),
-        ManagerType::AwsSm | ManagerType::AwsSsm | ManagerType::AzureKv | ManagerType::GcpSm => None,
+        ManagerType::AwsSm | ManagerType::AwsSsm => reader.aws().map(AuthConfig::Aws),
+        ManagerType::AzureKv => reader.azure().map(AuthConfig::Azure),
+        ManagerType::GcpSm => reader.gcp().map(AuthConfig::Gcp),
     };
     match auth {
         Some(auth) if reader.faults.is_empty() => Ok(auth),
@@ -78,6 +82,94 @@ pub(in crate::model) fn identity(manager: ManagerType, members: &Members<'_>) ->
 // === impl Reader ===
 
 impl Reader<'_> {
+    fn aws(&mut self) -> Option<AwsAuth> {
+        const REGION: &str = "a region like us-east-1";
+        let method = match self.required("aws_auth_type", "accessKey, assumedRole or serviceRole", |_| true).as_deref()
+        {
+            Some("accessKey") => {
+                let id = self.secret("aws_access_key_id", "an access key id of letters and digits", is_access_key_id);
+                let key =
+                    self.secret("aws_secret_access_key", "visible ASCII without spaces and line breaks", is_visible);
+                id.zip(key)
+                    .map(|(access_key_id, secret_access_key)| AwsMethod::AccessKey { access_key_id, secret_access_key })
+            }
+            Some("assumedRole") => {
+                let role = self.secret("aws_role_arn", "an ARN like arn:aws:iam::123456789012:role/name", is_role_arn);
+                let external_id = self.optional_secret(
+                    "aws_external_id",
+                    "2 to 1224 letters, digits and `+=,.@:/-_`",
+                    is_external_id,
+                );
+                let role_arn = role.and_then(|role| role.expose_str().map(Arc::from));
+                role_arn.map(|role_arn| AwsMethod::AssumedRole { role_arn, external_id })
+            }
+            Some("serviceRole") => Some(AwsMethod::ServiceRole),
+            Some(_) => {
+                self.fault("aws_auth_type", "is unknown; write accessKey, assumedRole or serviceRole");
+                None
+            }
+            None => None,
+        };
+        let region = match method {
+            Some(AwsMethod::AccessKey { .. } | AwsMethod::AssumedRole { .. }) => {
+                self.required("aws_region", REGION, is_region)
+            }
+            Some(AwsMethod::ServiceRole) | None => self.optional("aws_region", REGION, is_region),
+        };
+        Some(AwsAuth { region, method: method? })
+    }
+
+    fn azure(&mut self) -> Option<AzureAuth> {
+        const CLIENT: &str = "a client id of letters, digits and `-`";
+        let vault_url = self.address("azure_vault_url").filter(|url| {
+            let bare = url.path() == "/";
+            if !bare {
+                self.fault("azure_vault_url", "holds a path; write https://name.vault.azure.net");
+            }
+            bare
+        });
+        let method =
+            match self.required("azure_auth_mode", "entra, managed or default", |_| true).as_deref() {
+                Some("entra") => {
+                    let tenant_id = self.required("azure_entra_tenant_id", "a tenant's GUID or domain", is_tenant);
+                    let client_id = self.required("azure_entra_client_id", CLIENT, is_client_id);
+                    let secret = self.secret("azure_entra_client_secret", "text without control characters", is_plain);
+                    tenant_id.zip(client_id).zip(secret).map(|((tenant_id, client_id), client_secret)| {
+                        AzureMethod::Entra { tenant_id, client_id, client_secret }
+                    })
+                }
+                Some("managed") => Some(AzureMethod::Managed {
+                    client_id: self.optional("azure_managed_client_id", CLIENT, is_client_id),
+                }),
+                Some("default") => Some(AzureMethod::Default),
+                Some(_) => {
+                    self.fault("azure_auth_mode", "is unknown; write entra, managed or default");
+                    None
+                }
+                None => None,
+            };
+        Some(AzureAuth { vault_url: vault_url?, method: method? })
+    }
+
+    fn gcp(&mut self) -> Option<GcpAuth> {
+        let project = self.optional("gcp_project_id", "a project id or number", is_project);
+        let location = self.optional("gcp_location", "a location like europe-west3", is_region);
+        let method = match self.required("gcp_auth_type", "serviceAccountKey or workloadIdentity", |_| true).as_deref()
+        {
+            // Which members it has to have is the manager's business.
+            Some("serviceAccountKey") => self
+                .secret("gcp_service_account_json", "the service-account key file as a JSON text", is_object)
+                .map(|key| GcpMethod::ServiceAccountKey { key }),
+            Some("workloadIdentity") => Some(GcpMethod::WorkloadIdentity),
+            Some(_) => {
+                self.fault("gcp_auth_type", "is unknown; write serviceAccountKey or workloadIdentity");
+                None
+            }
+            None => None,
+        };
+        Some(GcpAuth { project, location, method: method? })
+    }
+
     fn vault(&mut self) -> Option<VaultAuth> {
         let addr = self.address("vault_addr");
         let namespace = self.optional("vault_namespace", "visible ASCII without spaces", is_visible);
@@ -171,6 +263,12 @@ impl Reader<'_> {
         }
     }
 
+    /// A credential; null and empty count as absent.
+    fn optional_secret(&mut self, key: &'static str, expected: &str, fits: fn(&str) -> bool) -> Option<SecretValue> {
+        self.members.get(key).filter(|raw| !matches!(raw.get(), "null" | "\"\""))?;
+        self.secret(key, expected, fits)
+    }
+
     fn secret(&mut self, key: &'static str, expected: &str, fits: fn(&str) -> bool) -> Option<SecretValue> {
         let raw = self.members.get(key).filter(|raw| !matches!(raw.get(), "null" | "\"\""));
         let Some(raw) = raw else {
@@ -202,6 +300,53 @@ fn is_visible(text: &str) -> bool {
 
 fn is_plain(text: &str) -> bool {
     !text.chars().any(char::is_control)
+}
+
+/// As long as [`MAX_TEXT_BYTES`] lets it be; starts like a JSON object.
+fn is_object(text: &str) -> bool {
+    text.trim_start().starts_with('{')
+}
+
+/// Becomes a label of a host name.
+fn is_region(text: &str) -> bool {
+    (1..=32).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
+/// IAM API, type `accessKeyIdType`: 16 to 128 word characters.
+fn is_access_key_id(text: &str) -> bool {
+    (16..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// `arn:<partition>:iam::<account>:role/<path and name>`.
+fn is_role_arn(text: &str) -> bool {
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    let &["arn", partition, "iam", "", account, role] = parts.as_slice() else { return false };
+    let named = role.strip_prefix("role/").is_some_and(|name| !name.is_empty() && is_visible(name));
+    is_region(partition) && account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit()) && named
+}
+
+/// STS API, `ExternalId`.
+fn is_external_id(text: &str) -> bool {
+    (2..=1224).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+=,.@:/-_".contains(&byte))
+}
+
+/// A GUID or a verified domain: one segment of a URL path.
+fn is_tenant(text: &str) -> bool {
+    (1..=253).contains(&text.len())
+        && text.split('.').all(|label| !label.is_empty())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
+}
+
+fn is_client_id(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// A project id (also of a domain, `example.com:id`) or number: one segment of a URL path.
+fn is_project(text: &str) -> bool {
+    (1..=253).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':'))
 }
 
 fn is_absolute_path(text: &str) -> bool {

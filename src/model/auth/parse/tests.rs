@@ -13,7 +13,7 @@ fn check(manager: ManagerType, auth_config: &Value) -> Result<AuthConfig, Vec<St
 fn vault(auth_config: &Value) -> Result<VaultAuth, Vec<String>> {
     match check(ManagerType::HashicorpVault, auth_config)? {
         AuthConfig::Vault(vault) => Ok(vault),
-        AuthConfig::File => panic!("a Vault reference became a file"),
+        other => panic!("a Vault reference became {other:?}"),
     }
 }
 
@@ -109,6 +109,124 @@ fn every_fault_is_found_at_its_key() {
     }
 }
 
+fn access_key() -> Value {
+    json!({"aws_auth_type": "accessKey", "aws_access_key_id": "AKIAIOSFODNN7EXAMPLE",
+        "aws_secret_access_key": "wJalrXUtnFEMI/K7MDENG+b=", "aws_region": "eu-central-1"})
+}
+
+fn assumed_role() -> Value {
+    json!({"aws_auth_type": "assumedRole", "aws_role_arn": "arn:aws-us-gov:iam::123456789012:role/team/reader",
+        "aws_external_id": "org:4711/a", "aws_region": "us-gov-west-1"})
+}
+
+fn entra() -> Value {
+    json!({"azure_auth_mode": "entra", "azure_vault_url": "https://kv1.vault.azure.net",
+        "azure_entra_tenant_id": "contoso.onmicrosoft.com", "azure_entra_client_id": "00000000-aaaa-1111",
+        "azure_entra_client_secret": "a~b c"})
+}
+
+fn service_account() -> Value {
+    json!({"gcp_auth_type": "serviceAccountKey", "gcp_project_id": "p-1", "gcp_service_account_json": "{\"type\":\"x\"}"})
+}
+
+#[test]
+fn the_three_identities_of_aws_are_read() {
+    for manager in [ManagerType::AwsSm, ManagerType::AwsSsm] {
+        let Ok(AuthConfig::Aws(auth)) = check(manager, &access_key()) else { panic!("no access key") };
+        let AwsMethod::AccessKey { access_key_id, secret_access_key } = &auth.method else { panic!("{auth:?}") };
+        assert_eq!(access_key_id.expose(), b"AKIAIOSFODNN7EXAMPLE");
+        assert_eq!(secret_access_key.expose(), b"wJalrXUtnFEMI/K7MDENG+b=");
+        assert_eq!(auth.region.as_deref(), Some("eu-central-1"));
+
+        let Ok(AuthConfig::Aws(auth)) = check(manager, &assumed_role()) else { panic!("no role") };
+        let AwsMethod::AssumedRole { role_arn, external_id } = &auth.method else { panic!("{auth:?}") };
+        assert_eq!(&**role_arn, "arn:aws-us-gov:iam::123456789012:role/team/reader");
+        assert_eq!(external_id.as_ref().map(SecretValue::expose), Some(&b"org:4711/a"[..]));
+
+        for region in [None, Some("us-east-1")] {
+            let auth_config = json!({"aws_auth_type": "serviceRole", "aws_region": region});
+            let Ok(AuthConfig::Aws(auth)) = check(manager, &auth_config) else { panic!("no service role") };
+            assert!(matches!(auth.method, AwsMethod::ServiceRole));
+            assert_eq!(auth.region.as_deref(), region);
+        }
+    }
+}
+
+#[test]
+fn the_three_modes_of_azure_are_read() {
+    let Ok(AuthConfig::Azure(auth)) = check(ManagerType::AzureKv, &entra()) else { panic!("no client") };
+    let AzureMethod::Entra { tenant_id, client_id, client_secret } = &auth.method else { panic!("{auth:?}") };
+    assert_eq!((&**tenant_id, &**client_id), ("contoso.onmicrosoft.com", "00000000-aaaa-1111"));
+    assert_eq!((client_secret.expose(), auth.vault_url.as_str()), (&b"a~b c"[..], "https://kv1.vault.azure.net/"));
+
+    for id in [None, Some("0f0f-1")] {
+        let auth_config = json!({"azure_auth_mode": "managed", "azure_vault_url": "https://kv1.vault.azure.net/",
+            "azure_managed_client_id": id});
+        let Ok(AuthConfig::Azure(auth)) = check(ManagerType::AzureKv, &auth_config) else { panic!("not managed") };
+        assert!(matches!(&auth.method, AzureMethod::Managed { client_id } if client_id.as_deref() == id));
+    }
+    let auth_config = json!({"azure_auth_mode": "default", "azure_vault_url": "https://kv1.vault.azure.net"});
+    let auth = check(ManagerType::AzureKv, &auth_config);
+    assert!(matches!(auth, Ok(AuthConfig::Azure(AzureAuth { method: AzureMethod::Default, .. }))));
+}
+
+#[test]
+fn the_two_identities_of_google_are_read() {
+    let Ok(AuthConfig::Gcp(auth)) = check(ManagerType::GcpSm, &service_account()) else { panic!("no key") };
+    assert!(matches!(&auth.method, GcpMethod::ServiceAccountKey { key } if key.expose() == b"{\"type\":\"x\"}"));
+    assert_eq!((auth.project.as_deref(), auth.location), (Some("p-1"), None));
+    let auth_config = json!({"gcp_auth_type": "workloadIdentity", "gcp_location": "europe-west3"});
+    let Ok(AuthConfig::Gcp(auth)) = check(ManagerType::GcpSm, &auth_config) else { panic!("no identity") };
+    assert!(matches!(auth.method, GcpMethod::WorkloadIdentity));
+    assert_eq!((auth.project, auth.location.as_deref()), (None, Some("europe-west3")));
+}
+
+#[test]
+fn every_fault_of_a_cloud_identity_is_found_at_its_key() {
+    let (aws, azure, gcp) = (ManagerType::AwsSm, ManagerType::AzureKv, ManagerType::GcpSm);
+    #[rustfmt::skip]
+    let cases = [
+        // manager, changed                                                             faults at
+        (aws,   access_key(),      json!({"aws_auth_type": null}),                      vec!["aws_auth_type"]),
+        (aws,   access_key(),      json!({"aws_auth_type": "apiKey"}),                  vec!["aws_auth_type"]),
+        (aws,   access_key(),      json!({"aws_region": null}),                         vec!["aws_region"]),
+        (aws,   access_key(),      json!({"aws_region": "us-east-1.evil.example"}),     vec!["aws_region"]),
+        (aws,   access_key(),      json!({"aws_region": "US"}),                         vec!["aws_region"]),
+        (aws,   access_key(),      json!({"aws_access_key_id": "AKIA"}),                vec!["aws_access_key_id"]),
+        (aws,   access_key(),      json!({"aws_access_key_id": "AKIAIOSFODNN7/EXAMPLE"}), vec!["aws_access_key_id"]),
+        (aws,   access_key(),      json!({"aws_access_key_id": null, "aws_secret_access_key": null}),
+                                                                                        vec!["aws_access_key_id", "aws_secret_access_key"]),
+        (aws,   access_key(),      json!({"aws_secret_access_key": "a b"}),             vec!["aws_secret_access_key"]),
+        (aws,   access_key(),      json!({"aws_secret_access_key": {"$sealed": "x"}}),  vec!["aws_secret_access_key"]),
+        (aws,   assumed_role(),    json!({"aws_role_arn": null}),                       vec!["aws_role_arn"]),
+        (aws,   assumed_role(),    json!({"aws_role_arn": "arn:aws:iam::1:role/x"}),    vec!["aws_role_arn"]),
+        (aws,   assumed_role(),    json!({"aws_role_arn": "arn:aws:iam::123456789012:user/x"}), vec!["aws_role_arn"]),
+        (aws,   assumed_role(),    json!({"aws_role_arn": "arn:aws:iam::123456789012:role/"}), vec!["aws_role_arn"]),
+        (aws,   assumed_role(),    json!({"aws_external_id": "x"}),                     vec!["aws_external_id"]),
+        (aws,   assumed_role(),    json!({"aws_external_id": "a b"}),                   vec!["aws_external_id"]),
+        (aws,   assumed_role(),    json!({"aws_region": null}),                         vec!["aws_region"]),
+        (azure, entra(),           json!({"azure_auth_mode": null}),                    vec!["azure_auth_mode"]),
+        (azure, entra(),           json!({"azure_auth_mode": "workload"}),              vec!["azure_auth_mode"]),
+        (azure, entra(),           json!({"azure_vault_url": null}),                    vec!["azure_vault_url"]),
+        (azure, entra(),           json!({"azure_vault_url": "https://kv/secrets/a"}),  vec!["azure_vault_url"]),
+        (azure, entra(),           json!({"azure_vault_url": "https://u@kv"}),          vec!["azure_vault_url"]),
+        (azure, entra(),           json!({"azure_entra_tenant_id": "a/../b"}),          vec!["azure_entra_tenant_id"]),
+        (azure, entra(),           json!({"azure_entra_tenant_id": ".."}),              vec!["azure_entra_tenant_id"]),
+        (azure, entra(),           json!({"azure_entra_client_id": "a&b"}),             vec!["azure_entra_client_id"]),
+        (azure, entra(),           json!({"azure_entra_client_secret": null}),          vec!["azure_entra_client_secret"]),
+        (azure, entra(),           json!({"azure_entra_client_secret": "a\nb"}),       vec!["azure_entra_client_secret"]),
+        (gcp,   service_account(), json!({"gcp_auth_type": null}),                      vec!["gcp_auth_type"]),
+        (gcp,   service_account(), json!({"gcp_auth_type": "oauth"}),                   vec!["gcp_auth_type"]),
+        (gcp,   service_account(), json!({"gcp_service_account_json": "x"}),            vec!["gcp_service_account_json"]),
+        (gcp,   service_account(), json!({"gcp_project_id": "a/b"}),                    vec!["gcp_project_id"]),
+        (gcp,   service_account(), json!({"gcp_location": "evil.example/"}),            vec!["gcp_location"]),
+    ];
+    for (manager, base, changes, expected) in cases {
+        let faults = check(manager, &with(&base, changes.clone())).expect_err(&changes.to_string());
+        assert_eq!(faults, expected, "{changes}");
+    }
+}
+
 #[test]
 fn a_file_needs_nothing() {
     for auth_config in [json!({}), json!({"anything": "else"})] {
@@ -148,6 +266,17 @@ fn debug_shows_no_secret() {
         [with(&token(), json!({"vault_token": "canary"})), with(&approle(), json!({"vault_secret_id": "canary"}))]
     {
         let shown = format!("{:?} {:?}", vault(&auth_config).unwrap(), id(&auth_config));
+        assert!(!shown.contains("canary"), "{shown}");
+    }
+    let rows = [
+        (ManagerType::AwsSm, with(&access_key(), json!({"aws_access_key_id": "AKIAcanary0000000"}))),
+        (ManagerType::AwsSm, with(&access_key(), json!({"aws_secret_access_key": "canary"}))),
+        (ManagerType::AwsSsm, with(&assumed_role(), json!({"aws_external_id": "canary"}))),
+        (ManagerType::AzureKv, with(&entra(), json!({"azure_entra_client_secret": "canary"}))),
+        (ManagerType::GcpSm, with(&service_account(), json!({"gcp_service_account_json": "{\"canary\":1}"}))),
+    ];
+    for (manager, auth_config) in rows {
+        let shown = format!("{:?}", check(manager, &auth_config).unwrap());
         assert!(!shown.contains("canary"), "{shown}");
     }
 }
