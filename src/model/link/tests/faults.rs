@@ -92,7 +92,6 @@ fn one_bad_row_takes_only_what_depends_on_it() {
         // change                                                      said at                              set aside
         (reference("manager_type"), Value::Null,                       r("manager_type"),                   all),
         (reference("manager_type"), json!("doppler"),                  r("manager_type"),                   all),
-        (reference("manager_type"), json!("azure_kv"),                 r("manager_type"),                   all),
         (reference("manager_type"), json!("onepassword"),              r("manager_type"),                   all),
         (reference("manager_type"), json!("hashicorp"),                r("manager_type"),                   all),
         (reference("manager_type"), json!(["file"]),                   r("manager_type"),                   all),
