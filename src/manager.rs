@@ -18,9 +18,9 @@ pub mod fake;
 mod file;
 mod guard;
 pub mod registry;
-#[cfg(feature = "vault")]
+#[cfg(any(feature = "azure", feature = "vault"))]
 mod retry;
-#[cfg(feature = "vault")]
+#[cfg(any(feature = "azure", feature = "vault"))]
 mod session;
 #[cfg(feature = "vault")]
 mod vault;
@@ -34,6 +34,7 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
+    egress::SendError,
     model::{Reference, SecretLocation},
     secret::SecretValue,
 };
@@ -177,6 +178,20 @@ impl FetchError {
     pub fn with_retry_after(mut self, retry_after: Option<Duration>) -> Self {
         self.retry_after = retry_after;
         self
+    }
+}
+
+impl From<SendError> for FetchError {
+    fn from(error: SendError) -> Self {
+        let (class, code) = match &error {
+            SendError::Refused(_) => (FailureClass::Misconfigured, "address_refused"),
+            SendError::Timeout => (FailureClass::Timeout, "attempt"),
+            SendError::Connect(_) => (FailureClass::Unavailable, "connect"),
+            SendError::Tls(_) => (FailureClass::Unavailable, "tls"),
+            SendError::Broken(_) => (FailureClass::Unavailable, "broken"),
+            SendError::TooLarge(_) => (FailureClass::Malformed, "too_large"),
+        };
+        Self::new(class).with_code(code).with_source(error)
     }
 }
 

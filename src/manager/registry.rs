@@ -7,6 +7,7 @@ pub use settings::{Ambient, AwsSettings, AzureSettings, FileSettings, GcpSetting
 use std::{
     collections::HashMap,
     fmt,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -17,8 +18,9 @@ use super::{FailureClass, FetchError, Managers, SecretManager, file::Files, guar
 #[cfg(feature = "vault")]
 use super::{session::LoginObserver, vault};
 #[cfg(feature = "vault")]
-use crate::{egress::Transport, metric::FetchLabels};
+use crate::metric::FetchLabels;
 use crate::{
+    egress::{Lookup, SystemLookup, Transport},
     metric::Metrics,
     model::{AuthConfig, Identity, ManagerType, Reference, SecretLocation},
 };
@@ -61,13 +63,32 @@ impl Registry {
     /// # Errors
     /// A message for people when a CA file or the root cannot be used.
     pub fn new(settings: RegistrySettings, metrics: Arc<Metrics>) -> Result<Self, String> {
+        Self::with_lookup(settings, metrics, Arc::new(SystemLookup::default()))
+    }
+
+    /// [`Registry::new`] with a resolver of one's own.
+    ///
+    /// # Errors
+    /// As [`Registry::new`].
+    #[cfg_attr(
+        not(any(feature = "aws", feature = "azure", feature = "gcp", feature = "vault")),
+        expect(unused_variables, reason = "no manager of this build connects anywhere")
+    )]
+    pub fn with_lookup(
+        settings: RegistrySettings,
+        metrics: Arc<Metrics>,
+        lookup: Arc<dyn Lookup>,
+    ) -> Result<Self, String> {
         let files = settings.file.root.as_deref().map(Files::open).transpose().map_err(|error| chain(&error))?;
-        #[cfg(feature = "vault")]
-        let vault = {
-            let ca_files = settings.extra_ca_files.iter().chain(&settings.vault.ca_file).cloned().collect();
-            let transport = Transport::new(settings.policy.clone(), ca_files, settings.bounds.attempt_timeout);
-            Arc::new(transport.map_err(|error| chain(&error))?)
+        let transport = |ca_file: &Option<PathBuf>| {
+            let ca_files = settings.extra_ca_files.iter().chain(ca_file).cloned().collect();
+            let (policy, patience) = (settings.policy.clone(), settings.bounds.attempt_timeout);
+            Transport::with_lookup(policy, ca_files, patience, Arc::clone(&lookup))
+                .map(Arc::new)
+                .map_err(|error| chain(&error))
         };
+        #[cfg(feature = "vault")]
+        let vault = transport(&settings.vault.ca_file)?;
         let objects = Mutex::new(Objects { by_identity: HashMap::new(), swept_at: Instant::now() });
         Ok(Self {
             settings,

@@ -2,7 +2,10 @@
 //!
 //! Units: pauses are full jitter (uniform from zero) under a doubling bound. Source: `backends.md` 3.13, column "retry".
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, header::RETRY_AFTER};
+use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 
 use super::{FailureClass, FetchError};
 
@@ -14,6 +17,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// All pauses of one fetch together.
 const MAX_PAUSES: Duration = Duration::from_secs(2);
+
+/// Longest `Retry-After` that is believed.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// Counts the retries of one fetch.
 #[derive(Debug, Default)]
@@ -62,8 +68,23 @@ pub(super) fn jitter(bound: Duration) -> Duration {
     bound.mul_f64(part)
 }
 
+/// `Retry-After` in seconds or as a date (RFC 9110, 10.2.3; its date form is one of RFC 2822's).
+pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let at = SystemTime::from(OffsetDateTime::parse(text, &Rfc2822).ok()?);
+            at.duration_since(now).unwrap_or_default()
+        }
+    };
+    Some(wait.min(MAX_RETRY_AFTER))
+}
+
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]
@@ -86,6 +107,21 @@ mod tests {
             assert!(pauses.iter().sum::<Duration>() <= MAX_PAUSES, "{class:?} {pauses:?}");
             assert!(pauses.iter().all(|pause| retry_after.is_none_or(|wait| pause.as_secs() >= wait)), "{pauses:?}");
             assert_eq!(pauses.len(), granted, "{class:?} {retry_after:?} {pauses:?}");
+        }
+    }
+
+    #[test]
+    fn both_forms_of_retry_after_are_read() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777); // Sun, 06 Nov 1994 08:49:37 GMT
+        #[rustfmt::skip]
+        let rows = [
+            ("7", Some(7)), (" 0 ", Some(0)), ("999999999", Some(3600)), ("99999999999999999999999", None),
+            ("Sun, 06 Nov 1994 08:50:07 GMT", Some(30)), ("Sun, 06 Nov 1994 08:49:07 GMT", Some(0)),
+            ("Tue, 06 Nov 2035 08:50:07 GMT", Some(3600)), ("soon", None), ("-1", None), ("1.5", None), ("", None),
+        ];
+        for (text, seconds) in rows {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]);
+            assert_eq!(retry_after(&headers, now), seconds.map(Duration::from_secs), "{text:?}");
         }
     }
 

@@ -4,28 +4,23 @@
 //! about the secret and must not evict it. Values are cut out of the answer as written, so that no number changes.
 //! Source: `backends.md` 3.9, statuses.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use time::{
-    OffsetDateTime,
-    format_description::well_known::{Rfc2822, Rfc3339},
-};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::path::Kv;
 use crate::{
     egress::Answer,
     manager::{
         FailureClass, FetchError,
+        retry::retry_after,
         session::{Grant, Lease},
     },
     secret::SecretValue,
 };
-
-/// Longest `Retry-After` that is believed.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// A key-value document.
 #[derive(Debug)]
@@ -252,19 +247,6 @@ fn gone(metadata: &Metadata) -> FetchError {
 
 fn malformed(code: &'static str) -> FetchError {
     FetchError::new(FailureClass::Malformed).with_code(code)
-}
-
-/// `Retry-After` in seconds or as a date (RFC 9110, 10.2.3; its date form is one of RFC 2822's).
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let at = SystemTime::from(OffsetDateTime::parse(text, &Rfc2822).ok()?);
-            at.duration_since(now).unwrap_or_default()
-        }
-    };
-    Some(wait.min(MAX_RETRY_AFTER))
 }
 
 #[cfg(test)]

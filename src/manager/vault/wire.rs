@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::answer;
 use crate::{
-    egress::{Answer, Bounds, Call, Reach, SendError, Transport},
+    egress::{Answer, Bounds, Call, Reach, Transport},
     manager::{FailureClass, FetchError},
 };
 
@@ -124,18 +124,6 @@ impl Wire {
         headers.extend(token.cloned().map(|token| (TOKEN, token)));
         let call = Call { method: parts.method, url, headers, body, reach };
         let bounds = Bounds { timeout, max_body: MAX_ANSWER };
-        self.transport.send(call, bounds).await.map_err(unanswered)
+        self.transport.send(call, bounds).await.map_err(FetchError::from)
     }
-}
-
-fn unanswered(error: SendError) -> FetchError {
-    let (class, code) = match &error {
-        SendError::Refused(_) => (FailureClass::Misconfigured, "address_refused"),
-        SendError::Timeout => (FailureClass::Timeout, "attempt"),
-        SendError::Connect(_) => (FailureClass::Unavailable, "connect"),
-        SendError::Tls(_) => (FailureClass::Unavailable, "tls"),
-        SendError::Broken(_) => (FailureClass::Unavailable, "broken"),
-        SendError::TooLarge(_) => (FailureClass::Malformed, "too_large"),
-    };
-    FetchError::new(class).with_code(code).with_source(error)
 }
