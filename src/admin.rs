@@ -1,10 +1,8 @@
 //! Health, readiness and metrics, on a listener of their own that clients do not reach.
 //!
 //! `/healthz` says that the process works, and asks nobody outside. `/readyz` says whether requests should come here, and
-//! if not, why. `/metrics` is what is counted. The operator API is not part of this version and answers 403.
-
-mod probe;
-mod readiness;
+//! if not, why. `/metrics` is what is counted. Those three need no credential and show no secret; `/v1/secrets` is the operator
+//! API, see [`operator`].
 
 use std::{
     collections::VecDeque,
@@ -12,6 +10,7 @@ use std::{
     future::Future,
     io,
     net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
     pin::pin,
     sync::Arc,
     time::Duration,
@@ -34,6 +33,17 @@ use crate::{
     feed::Feed,
     metric::{Exposition, Metrics},
     proxy::{Heartbeat, Proxy, Shutdown, Stage},
+    resolve::Resolver,
+};
+
+mod operator;
+mod probe;
+mod readiness;
+mod token;
+
+pub use self::{
+    operator::{Operator, OperatorError},
+    token::{TokenError, TokenFile},
 };
 
 /// A kubelet, a scraper and an operator. The oldest makes room for one more, or whoever opens connections and says nothing
@@ -47,12 +57,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const HEARTBEAT_LIMIT: Duration = Duration::from_secs(15);
 
 /// What the operator decides about the admin listener.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// `admin_listen`; port 0 picks a free one.
     pub listen: SocketAddr,
     /// How often the gateway is probed for `/readyz`. Not configurable; tests shorten it.
     pub probe_interval: Duration,
+    /// `admin_token_file`: holds the bearer token of the operator API; `None` = that API is off.
+    pub token_file: Option<PathBuf>,
 }
 
 /// A bound listener that does not answer yet.
@@ -69,19 +81,24 @@ pub struct Vitals {
     pub proxy: Arc<Proxy>,
     /// The snapshot.
     pub feed: Arc<Feed>,
+    /// What is remembered of its references.
+    pub resolver: Arc<Resolver>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Whether the process ends.
     pub shutdown: Shutdown,
     /// What must not stand still, by name.
     pub heartbeats: Vec<(&'static str, Arc<Heartbeat>)>,
+    /// Who may use the operator API.
+    pub operator: Operator,
 }
 
 // === impl Settings ===
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8901)), probe_interval: Duration::from_secs(5) }
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 8901));
+        Self { listen, probe_interval: Duration::from_secs(5), token_file: None }
     }
 }
 
@@ -127,8 +144,8 @@ impl Admin {
             };
             let (vitals, probe) = (vitals.clone(), probe.clone());
             let service = service_fn(move |request: Request<Incoming>| {
-                let response = answer(&request, &vitals, &probe);
-                async move { Ok::<_, Infallible>(response) }
+                let (vitals, probe) = (vitals.clone(), probe.clone());
+                async move { Ok::<_, Infallible>(answer(request, &vitals, &probe).await) }
             });
             let serving = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -150,11 +167,11 @@ impl Admin {
     }
 }
 
-fn answer(request: &Request<Incoming>, vitals: &Vitals, probe: &Probe) -> Response<Full<Bytes>> {
+async fn answer(request: Request<Incoming>, vitals: &Vitals, probe: &Probe) -> Response<Full<Bytes>> {
     let reading = matches!(*request.method(), Method::GET | Method::HEAD);
     match request.uri().path() {
         "/healthz" | "/readyz" | "/metrics" if !reading => {
-            let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "not_found", "this path is read with GET");
+            let mut response = failure(StatusCode::METHOD_NOT_ALLOWED, "not_found", "this path is read with GET");
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             response
         }
@@ -177,10 +194,10 @@ fn answer(request: &Request<Incoming>, vitals: &Vitals, probe: &Probe) -> Respon
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(exposition.content_type()));
             response
         }
-        "/v1/secrets" | "/v1/secrets/refresh" | "/v1/secrets/test" => {
-            error(StatusCode::FORBIDDEN, "scope_not_allowed", "the operator API is off, it needs admin_token_file")
-        }
-        _ => error(StatusCode::NOT_FOUND, "not_found", "the path is not served"),
+        _ => match vitals.operator.answer(request, vitals).await {
+            Some(response) => response,
+            None => failure(StatusCode::NOT_FOUND, "not_found", "the path is not served"),
+        },
     }
 }
 
@@ -193,7 +210,7 @@ fn late(vitals: &Vitals) -> Vec<&'static str> {
     late.map(|(name, _)| *name).collect()
 }
 
-fn error(status: StatusCode, code: &str, message: &str) -> Response<Full<Bytes>> {
+fn failure(status: StatusCode, code: &str, message: &str) -> Response<Full<Bytes>> {
     let error = json!({ "message": message, "type": "sidekey_error", "code": code });
     reply(status, json!({ "status": "failure", "message": message, "error": error }))
 }

@@ -19,7 +19,7 @@ use tokio_util::{
 use tracing::{error, info, warn};
 
 use crate::{
-    admin::{Admin, Vitals},
+    admin::{Admin, Operator, OperatorError, Vitals},
     config::Config,
     dialect::portkey::Portkey,
     feed::{
@@ -66,6 +66,9 @@ pub enum StartError {
     /// `listen` or `tls.*`.
     #[error("clients cannot be served")]
     Clients(#[from] BindError),
+    /// `admin_token_file` or `fingerprint_key_file`.
+    #[error("the operator API cannot be set up")]
+    Operator(#[from] OperatorError),
     /// `admin_listen`.
     #[error("admin_listen {address} cannot be listened on")]
     Admin {
@@ -87,6 +90,7 @@ impl Sidecar {
         let metrics = Arc::new(Metrics::new());
         let registry = Registry::new(config.managers, Arc::clone(&metrics)).map_err(StartError::Managers)?;
         let registry = Arc::new(registry);
+        let operator = Operator::new(config.admin.token_file.clone(), config.fingerprint_key_file)?;
         let resolver = Arc::new(Resolver::new(config.cache, Arc::clone(&registry) as _, Arc::clone(&metrics)));
         let feed = Arc::new(Feed::default());
         let dialect = Portkey::new(config.dialect);
@@ -112,9 +116,11 @@ impl Sidecar {
         let vitals = Vitals {
             proxy: Arc::clone(&proxy),
             feed: Arc::clone(&feed),
+            resolver: Arc::clone(&resolver),
             metrics: Arc::clone(&metrics),
             shutdown: shutdown.clone(),
             heartbeats: vec![("acceptor", server.heartbeat())],
+            operator,
         };
         background.spawn(admin.run(vitals, end.clone().cancelled_owned()));
         background.close();
@@ -220,7 +226,7 @@ impl StartError {
     /// Whether the configuration has to change; otherwise it is the machine, as when an address is in use.
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Managers(_) | Self::Upstream(_) | Self::Clients(BindError::Tls(_)) => true,
+            Self::Managers(_) | Self::Upstream(_) | Self::Operator(_) | Self::Clients(BindError::Tls(_)) => true,
             Self::Clients(BindError::Listen { .. }) | Self::Admin { .. } => false,
         }
     }

@@ -8,6 +8,7 @@ mod dev;
 mod exit;
 mod explain;
 mod screen;
+mod secrets;
 mod sidecar;
 mod snapshot;
 mod table;
@@ -68,6 +69,8 @@ enum Command {
     ///
     /// Head, an empty line, body. Nothing is fetched and nothing is sent.
     Explain(OfConfig),
+    /// Ask a running sidecar about its secrets, or have it read them again
+    Secrets(secrets::Asked),
 }
 
 #[derive(Debug, clap::Args)]
@@ -99,7 +102,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         // Its own, once the configuration is read.
         Command::Sidecar(_) => None,
         Command::Dev { .. } => Some(Level::WARN),
-        Command::Check { .. } | Command::Explain(_) => Some(Level::ERROR),
+        Command::Check { .. } | Command::Explain(_) | Command::Secrets(_) => Some(Level::ERROR),
     };
     if let Some(Err(exit)) = log.map(|level| start_log(telemetry::Settings { level, format: Some(Format::Text) })) {
         return exit;
@@ -108,6 +111,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Sidecar(OfConfig { config }) => sidecar::run(&config),
         Command::Dev { upstream, once } => dev::run(upstream.as_ref(), once),
         Command::Explain(OfConfig { config }) => explain::run(&config),
+        Command::Secrets(asked) => secrets::run(asked),
         Command::Check { config: OfConfig { config }, resolve } => check::run(&config, resolve),
     }
 }

@@ -37,7 +37,7 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 pub struct Config {
     /// `listen`, `tls.*`, `upstream.*`, `workspace`, `limits.*`.
     pub proxy: proxy::Settings,
-    /// `admin_listen`.
+    /// `admin_listen`, `admin_token_file`.
     pub admin: admin::Settings,
     /// `snapshot.*`; `None` = no source, never ready.
     pub snapshot: Option<feed::file::Settings>,

@@ -56,6 +56,8 @@ pub struct Metrics {
     pub snapshot_set_aside: Gauge,
     /// Injected values found in a reply and replaced.
     pub redactions: Counter,
+    /// Requests to the operator API, by operation and outcome code.
+    pub operator_requests: Family<OperatorLabels, Counter>,
 }
 
 /// Labels of `sidekey_requests_total`.
@@ -92,6 +94,15 @@ pub struct ManagerLabels {
     pub manager: &'static str,
 }
 
+/// Labels of `sidekey_operator_requests_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OperatorLabels {
+    /// `list`, `refresh`, `test`.
+    pub operation: &'static str,
+    /// `ok`, or the error code that was answered.
+    pub code: &'static str,
+}
+
 /// Labels by outcome alone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabels {
@@ -123,6 +134,7 @@ impl Metrics {
             snapshot_loads: Family::default(),
             snapshot_set_aside: Gauge::default(),
             redactions: Counter::default(),
+            operator_requests: Family::default(),
         };
         metrics.register();
         metrics
@@ -184,6 +196,11 @@ impl Metrics {
         r.register("snapshot_loads", "Snapshots read by outcome", self.snapshot_loads.clone());
         r.register("snapshot_set_aside", "Objects of the current snapshot set aside", self.snapshot_set_aside.clone());
         r.register("redactions", "Injected values found in a reply and replaced", self.redactions.clone());
+        r.register(
+            "operator_requests",
+            "Requests to the operator API by operation and outcome code",
+            self.operator_requests.clone(),
+        );
     }
 }
 
@@ -223,6 +240,7 @@ mod tests {
         metrics.fetch_seconds.get_or_create(&ManagerLabels { manager: "" }).observe(0.0);
         metrics.logins.get_or_create(&FetchLabels { manager: "", class: "" }).inc();
         metrics.snapshot_loads.get_or_create(&OutcomeLabels { outcome: "" }).inc();
+        metrics.operator_requests.get_or_create(&OperatorLabels { operation: "", code: "" }).inc();
         let text = metrics.expose(Exposition::Prometheus);
         let mut rows: Vec<String> = Vec::new();
         for (help, kind) in text.lines().zip(text.lines().skip(1)) {

@@ -106,15 +106,22 @@ pub struct Resolver {
     engine: Arc<Engine>,
 }
 
-/// What [`Resolver::probe`] saw. Never a value.
+/// What [`Resolver::probe`] saw.
 #[derive(Debug)]
 pub struct Probe {
-    /// Who asked, as [`crate::manager::SecretManager::identity`] names it.
-    pub identity: Arc<str>,
-    /// The manager's version.
-    pub version: Option<Version>,
+    /// Who asked, as [`crate::manager::SecretManager::identity`] names it; `None` when there was nobody to ask as.
+    pub identity: Option<Arc<str>>,
     /// How long the fetch took.
     pub elapsed: Duration,
+    /// What came of it.
+    pub outcome: Result<Probed, FetchError>,
+}
+
+/// What a probe that succeeded read. Prints no value.
+#[derive(Debug)]
+pub struct Probed {
+    /// The manager's version.
+    pub version: Option<Version>,
     /// The picked value (or whole document), for the caller to fingerprint.
     pub value: Arc<Credential>,
 }
@@ -225,28 +232,34 @@ impl Resolver {
         self.engine.refresh_all().await;
     }
 
-    /// Fetches `reference` past the cache and leaves the cache as it was. For `check --resolve`.
+    /// Reads the document of `reference` again now, whatever is remembered of it and however lately a read failed; joins a
+    /// read that is under way. What is remembered then.
     ///
     /// # Errors
-    /// [`FetchError`], classed.
-    pub async fn probe(&self, reference: &Reference) -> Result<Probe, FetchError> {
-        if !reference.lifespan.usable_at(OffsetDateTime::now_utc()) {
-            return Err(FetchError::new(FailureClass::Misconfigured).with_code("inactive"));
+    /// [`FailureClass::Misconfigured`] when the reference is not active; nothing is read then.
+    pub async fn refresh(&self, reference: &Arc<Reference>) -> Result<SlotStatus, FetchError> {
+        usable(reference)?;
+        self.engine.refresh(reference).await;
+        Ok(self.engine.status(reference, Instant::now()))
+    }
+
+    /// Fetches `reference` past the cache and leaves the cache as it was. For operators.
+    pub async fn probe(&self, reference: &Reference) -> Probe {
+        if let Err(error) = usable(reference) {
+            return Probe { identity: None, elapsed: Duration::ZERO, outcome: Err(error) };
         }
         let Answer { result, identity, asked_at, at } = self.engine.ask(reference, None).await;
-        let Fetched::Document { value, map, version, not_after: _ } = result? else {
-            return Err(FetchError::new(FailureClass::Malformed).with_code("unchanged"));
-        };
-        let document = Document::new(value, map, version);
-        let value = document
-            .pick(&Wanted::by_reference(reference, map))
-            .map_err(|error| FetchError::new(FailureClass::Malformed).with_source(error))?;
-        Ok(Probe {
-            identity: identity.unwrap_or_default(),
-            version: document.version().cloned(),
-            elapsed: at.saturating_duration_since(asked_at),
-            value,
-        })
+        let outcome = result.and_then(|fetched| {
+            let Fetched::Document { value, map, version, not_after: _ } = fetched else {
+                return Err(FetchError::new(FailureClass::Malformed).with_code("unchanged"));
+            };
+            let document = Document::new(value, map, version);
+            let value = document
+                .pick(&Wanted::by_reference(reference, map))
+                .map_err(|error| FetchError::new(FailureClass::Malformed).with_source(error))?;
+            Ok(Probed { version: document.version().cloned(), value })
+        });
+        Probe { identity, elapsed: at.saturating_duration_since(asked_at), outcome }
     }
 
     /// What is remembered for each reference of `snapshot`, in its order.
@@ -260,4 +273,12 @@ impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resolver").field("cache", &self.engine.cache).finish_non_exhaustive()
     }
+}
+
+/// Whether the control plane lets `reference` be used now.
+fn usable(reference: &Reference) -> Result<(), FetchError> {
+    if reference.lifespan.usable_at(OffsetDateTime::now_utc()) {
+        return Ok(());
+    }
+    Err(FetchError::new(FailureClass::Misconfigured).with_code("inactive"))
 }

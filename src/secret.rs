@@ -5,6 +5,7 @@
 //!
 //! Not covered: buffers inside TLS, sockets and the HTTP codec, which are not ours to wipe.
 
+pub mod fingerprint;
 pub mod json;
 
 use std::{fmt, sync::OnceLock};

@@ -1,13 +1,12 @@
 //! `sidekey check`: every problem of configuration and snapshot, and whether references resolve.
 
-mod fingerprint;
 mod probe;
 
 use std::{env, path::Path, sync::Arc};
 
-use self::fingerprint::Fingerprints;
 use super::{Exit, Screen, block_on, screen::Tone, snapshot};
 use crate::{
+    admin::TokenFile,
     app::chain,
     config::{Config, Inspected, Place, Problem},
     manager::registry::Registry,
@@ -15,6 +14,7 @@ use crate::{
     model::Snapshot,
     proxy::{TlsSettings, Upstream},
     resolve::{self, Resolver},
+    secret::fingerprint::Fingerprints,
 };
 
 /// What was found.
@@ -54,7 +54,7 @@ pub fn run(file: &Path, resolve: bool) -> Exit {
     let Means { registry, cache, metrics, fingerprints } = means;
     let probed = block_on(async {
         let resolver = Resolver::new(cache, Arc::clone(&registry) as _, metrics);
-        probe::all(&snapshot, registry.as_ref(), &resolver, &fingerprints).await
+        probe::all(&snapshot, &resolver, &fingerprints).await
     });
     match probed {
         Ok(probed) => {
@@ -138,10 +138,13 @@ impl Means {
         if let Some(Err(error)) = config.proxy.tls.as_ref().map(TlsSettings::check) {
             problems.push(("tls", chain(&error)));
         }
+        if let Some(Err(error)) = config.admin.token_file.clone().map(TokenFile::open) {
+            problems.push(("admin_token_file", chain(&error)));
+        }
         let registry = Registry::new(config.managers.clone(), Arc::clone(&metrics));
         let registry = registry.map_err(|message| problems.push(("managers", message))).ok();
         let fingerprints = Fingerprints::new(config.fingerprint_key_file.as_deref());
-        let fingerprints = fingerprints.map_err(|message| problems.push(("fingerprint_key_file", message))).ok();
+        let fingerprints = fingerprints.map_err(|error| problems.push(("fingerprint_key_file", chain(&error)))).ok();
         let means = registry.zip(fingerprints).map(|(registry, fingerprints)| Self {
             registry: Arc::new(registry),
             cache: config.cache,

@@ -30,11 +30,9 @@ const GIB: u64 = 1 << 30;
 /// What later versions bring. Accepted and ignored, such a key would promise a protection that is not there.
 pub fn unbuilt(reader: &mut Reader<'_>) {
     const CONTROL_PLANE: &str = "there is no control plane yet, use snapshot.file";
-    const OPERATOR: &str = "there is no operator API yet";
     reader.later("snapshot.control_plane", CONTROL_PLANE);
     reader.later("control_plane", CONTROL_PLANE);
     reader.later("sealing", "sealed values cannot be opened yet");
-    reader.later("admin_token_file", OPERATOR);
     reader.later("api_key_hash_file", "clients cannot be authenticated by API keys yet");
     reader.later("recovery", "a refused credential is not fetched again and replayed yet");
     reader.later("audit", "there is no audit log of uses yet");
@@ -136,14 +134,15 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
     }
 }
 
-/// `admin_listen`; `taken` is `listen`.
+/// `admin_listen`, `admin_token_file`; `taken` is `listen`.
 pub fn admin(reader: &mut Reader<'_>, taken: &[SocketAddr]) -> admin::Settings {
     let default = admin::Settings::default();
     let listen = reader.text("admin_listen", default.listen, value::listen_address);
     if listen.port() != 0 && taken.contains(&listen) {
         reader.problem("admin_listen", "is also in listen; give it an address of its own");
     }
-    admin::Settings { listen, ..default }
+    let token_file = reader.optional("admin_token_file", value::readable_file);
+    admin::Settings { listen, token_file, ..default }
 }
 
 /// `snapshot.*`.

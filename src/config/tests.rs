@@ -92,7 +92,7 @@ fn every_key_of_a_later_version_is_refused() {
             "{text}: {problems:#?}"
         );
     }
-    for name in ["snapshot.control_plane", "sealing", "admin_token_file", "recovery", "audit"] {
+    for name in ["snapshot.control_plane", "sealing", "recovery", "audit"] {
         assert!(later.iter().any(|key| key.name == name), "{name}");
     }
 }

@@ -210,6 +210,19 @@ impl Engine {
         }
     }
 
+    /// Reads the document of `reference` and returns when it has landed; a read that is under way will do.
+    pub async fn refresh(self: &Arc<Self>, reference: &Arc<Reference>) {
+        let key = SlotKey::of(reference);
+        loop {
+            let seen = self.cache.get(&key);
+            if let Some(flight) = self.board(&key, seen.as_ref(), reference) {
+                // Lost or landed, the memory tells.
+                let _ = flight.await;
+                return;
+            }
+        }
+    }
+
     /// Reads every remembered document again and returns when all have landed.
     pub async fn refresh_all(self: &Arc<Self>) {
         let slots: Vec<_> = self.cache.slots().collect();

@@ -82,7 +82,8 @@ fn usage() {
         (&["--help"], 0, "check"),
         (&[], 64, "Usage"),
         (&["chekc"], 64, "similar"),
-        (&["secrets", "list"], 64, "unrecognized"),
+        (&["keygen"], 64, "unrecognized"),
+        (&["secrets", "list"], 64, "no token"),
         (&["check"], 64, "--config <FILE>"),
         (&["check", "--config", "none.yaml"], 64, "none.yaml: cannot be read"),
     ] {

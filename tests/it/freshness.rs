@@ -12,7 +12,7 @@ use sidekey::{
         fake::{Answer, Fake},
     },
     model::ValueFormat,
-    resolve::{Outcome, Settings, SlotState},
+    resolve::{Outcome, Probe, Settings, SlotState},
 };
 use tokio::time::Instant;
 

@@ -36,7 +36,7 @@ use std::{
 use http::{HeaderMap, Method};
 use serde_json::Value;
 use sidekey::{
-    admin::{self, Admin, Vitals},
+    admin::{self, Admin, Operator, Vitals},
     dialect::portkey::{self, Portkey},
     feed::Feed,
     manager::{
@@ -92,6 +92,8 @@ pub struct World {
     pub proxy: Arc<Proxy>,
     /// Beats while it accepts.
     pub heartbeat: Arc<Heartbeat>,
+    /// What it remembers.
+    pub resolver: Arc<Resolver>,
     /// All metrics.
     pub metrics: Arc<Metrics>,
     /// The current snapshot.
@@ -143,8 +145,8 @@ impl World {
         let secrets = Fake::new();
         let managers = setup.managers.unwrap_or_else(|| Arc::new(FakeManagers::new(&secrets)));
         let resolver = Arc::new(Resolver::new(setup.cache, managers, metrics.clone()));
-        let proxy =
-            Proxy::new(&settings, feed.clone(), Portkey::new(setup.dialect), resolver, metrics.clone()).unwrap();
+        let proxy = Proxy::new(&settings, feed.clone(), Portkey::new(setup.dialect), resolver.clone(), metrics.clone())
+            .unwrap();
         let server = Server::bind(&settings).unwrap();
         let addresses = server.addresses();
         let shutdown = Shutdown::new();
@@ -158,6 +160,7 @@ impl World {
             logs,
             proxy,
             heartbeat,
+            resolver,
             metrics,
             feed,
             shutdown,
@@ -173,15 +176,27 @@ impl World {
 
     /// As [`World::admin`], with heartbeats of the test's own.
     pub async fn admin_watching(&self, heartbeats: Vec<(&'static str, Arc<Heartbeat>)>) -> SocketAddr {
+        self.admin_with(heartbeats, Operator::new(None, None).unwrap()).await
+    }
+
+    /// As [`World::admin`], with an operator API.
+    pub async fn operated(&self, operator: Operator) -> SocketAddr {
+        self.admin_with(vec![("acceptor", self.heartbeat.clone())], operator).await
+    }
+
+    async fn admin_with(&self, heartbeats: Vec<(&'static str, Arc<Heartbeat>)>, operator: Operator) -> SocketAddr {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let admin = Admin::bind(&admin::Settings { listen, probe_interval: PROBE_INTERVAL }).await.unwrap();
+        let settings = admin::Settings { listen, probe_interval: PROBE_INTERVAL, ..admin::Settings::default() };
+        let admin = Admin::bind(&settings).await.unwrap();
         let address = admin.address().unwrap();
         let vitals = Vitals {
             proxy: self.proxy.clone(),
             feed: self.feed.clone(),
+            resolver: self.resolver.clone(),
             metrics: self.metrics.clone(),
             shutdown: self.shutdown.clone(),
             heartbeats,
+            operator,
         };
         tokio::spawn(admin.run(vitals, std::future::pending()));
         address

@@ -15,6 +15,7 @@ mod examples;
 mod freshness;
 mod harness;
 mod layers;
+mod operator;
 mod proxy_body;
 mod proxy_errors;
 mod proxy_redact;

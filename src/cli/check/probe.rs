@@ -1,7 +1,6 @@
 //! One fetch of every reference, as a table. Never a value.
 
 use futures_util::{StreamExt, stream};
-use tokio::time::Instant;
 
 use super::{
     super::{
@@ -9,12 +8,12 @@ use super::{
         screen::{Tone, printable},
         table::Table,
     },
-    Fingerprints, count,
+    count,
 };
 use crate::{
-    manager::Managers,
     model::{Reference, Snapshot},
-    resolve::Resolver,
+    resolve::{Probe, Resolver},
+    secret::fingerprint::Fingerprints,
 };
 
 /// Fetches under way at once; managers bound their own below that.
@@ -30,17 +29,11 @@ pub struct Probed {
 }
 
 /// Fetches every reference of `snapshot` once, past the cache.
-pub async fn all(
-    snapshot: &Snapshot,
-    managers: &dyn Managers,
-    resolver: &Resolver,
-    fingerprints: &Fingerprints,
-) -> Probed {
+pub async fn all(snapshot: &Snapshot, resolver: &Resolver, fingerprints: &Fingerprints) -> Probed {
     let table = Table::new(["REFERENCE", "MANAGER", "IDENTITY", "CLASS", "VERSION", "LATENCY", "FINGERPRINT"]);
     let mut probed = Probed { table, failed: 0, fetched: 0 };
-    let mut rows = stream::iter(&snapshot.references)
-        .map(|reference| row(reference, managers, resolver, fingerprints))
-        .buffered(CONCURRENT);
+    let mut rows =
+        stream::iter(&snapshot.references).map(|reference| row(reference, resolver, fingerprints)).buffered(CONCURRENT);
     while let Some((fetched, row)) = rows.next().await {
         probed.table.push(row);
         if fetched {
@@ -52,33 +45,24 @@ pub async fn all(
     probed
 }
 
-async fn row(
-    reference: &Reference,
-    managers: &dyn Managers,
-    resolver: &Resolver,
-    fingerprints: &Fingerprints,
-) -> (bool, [String; 7]) {
-    let name =
-        |identity: &str| [printable(&reference.slug), reference.manager_type.as_str().to_owned(), printable(identity)];
-    let started = Instant::now();
-    let probed = resolver.probe(reference).await;
-    let waited = format!("{:.1} ms", started.elapsed().as_secs_f64() * 1000.0);
-    match probed {
-        Ok(probe) => {
-            let [slug, manager, identity] = name(&probe.identity);
-            let version = probe.version.map_or_else(String::new, |version| printable(&version.0));
-            let latency = format!("{:.1} ms", probe.elapsed.as_secs_f64() * 1000.0);
-            let fingerprint = fingerprints.of(probe.value.expose().as_bytes());
+async fn row(reference: &Reference, resolver: &Resolver, fingerprints: &Fingerprints) -> (bool, [String; 7]) {
+    let Probe { identity, elapsed, outcome } = resolver.probe(reference).await;
+    let slug = printable(&reference.slug);
+    let manager = reference.manager_type.as_str().to_owned();
+    let identity = printable(&identity.unwrap_or_default());
+    let latency = format!("{:.1} ms", elapsed.as_secs_f64() * 1000.0);
+    match outcome {
+        Ok(read) => {
+            let version = read.version.map_or_else(String::new, |version| printable(&version.0));
+            let fingerprint = fingerprints.of(read.value.expose().as_bytes());
             (true, [slug, manager, identity, "ok".to_owned(), version, latency, fingerprint])
         }
         Err(error) => {
-            let identity = managers.manager(reference).map_or_else(|_| "".into(), |manager| manager.identity());
-            let [slug, manager, identity] = name(&identity);
             let class = match &error.code {
                 Some(code) => format!("{} ({})", error.class.as_str(), printable(code)),
                 None => error.class.as_str().to_owned(),
             };
-            (false, [slug, manager, identity, class, String::new(), waited, String::new()])
+            (false, [slug, manager, identity, class, String::new(), latency, String::new()])
         }
     }
 }

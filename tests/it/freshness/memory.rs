@@ -42,10 +42,11 @@ async fn a_probe_reads_past_the_cache_and_leaves_it_alone() {
     rig.get("keyed").await;
     rig.fake.script("map", [Answer::map(r#"{ "key": "2" }"#).version("7").after(Duration::from_millis(30))]);
     let [keyed, whole] = &rig.snapshot.references[..] else { panic!() };
-    let probe = rig.resolver.probe(keyed).await.unwrap();
-    assert_eq!((probe.value.expose(), probe.version), ("2", Some(Version("7".into()))));
-    assert_eq!((&*probe.identity, probe.elapsed), ("fake", Duration::from_millis(30)));
-    assert_eq!(rig.resolver.probe(whole).await.unwrap().value.expose(), r#"{"key":"2"}"#);
+    let Probe { identity, elapsed, outcome } = rig.resolver.probe(keyed).await;
+    let read = outcome.unwrap();
+    assert_eq!((read.value.expose(), read.version), ("2", Some(Version("7".into()))));
+    assert_eq!((identity.as_deref(), elapsed), (Some("fake"), Duration::from_millis(30)));
+    assert_eq!(rig.resolver.probe(whole).await.outcome.unwrap().value.expose(), r#"{"key":"2"}"#);
     assert_eq!(rig.get("keyed").await, hit("1"));
     for (answer, class) in [
         (Answer::fail(FailureClass::Denied), FailureClass::Denied),
@@ -54,7 +55,9 @@ async fn a_probe_reads_past_the_cache_and_leaves_it_alone() {
         (Answer::hang(), FailureClass::Timeout),
     ] {
         rig.fake.script("map", [answer]);
-        assert_eq!(rig.resolver.probe(keyed).await.unwrap_err().class, class);
+        let probe = rig.resolver.probe(keyed).await;
+        assert_eq!(probe.outcome.unwrap_err().class, class);
+        assert_eq!(probe.identity.as_deref(), Some("fake"), "who asked is known all the same");
     }
     assert_eq!(rig.get("keyed").await, hit("1"));
 }

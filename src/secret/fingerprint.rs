@@ -3,13 +3,11 @@
 //! HMAC-SHA-256 under a key, so that a weak secret cannot be guessed from its print; the first 16 hex digits. The key comes
 //! from `fingerprint_key_file`, to compare between machines, or is drawn for the process.
 
-use std::{fmt, fs, path::Path};
+use std::{fmt, fs, io, path::Path};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
-
-use crate::config::why;
 
 /// Shortest key of a file, in bytes: 128 bits, if they are random.
 const MIN_KEY_BYTES: usize = 16;
@@ -19,30 +17,44 @@ const SHOWN_BYTES: usize = 8;
 /// Makes fingerprints under one key.
 pub struct Fingerprints(Hmac<Sha256>);
 
+/// There is no key to make fingerprints with; a sentence that follows the key's name.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file.
+    #[error("cannot be read")]
+    Read(#[source] io::Error),
+    /// The system has no random bytes.
+    #[error("no random key can be drawn ({0})")]
+    Random(getrandom::Error),
+    /// Too easily guessed.
+    #[error("holds fewer than {MIN_KEY_BYTES} bytes; make one with: openssl rand -hex 32")]
+    Short,
+    /// The hash refuses it.
+    #[error("holds a key that cannot be used")]
+    Unusable,
+}
+
 // === impl Fingerprints ===
 
 impl Fingerprints {
     /// Under the key in `file` (a newline at its end does not count), else under one of the process.
     ///
     /// # Errors
-    /// Why there is no key, and what to do.
-    pub fn new(file: Option<&Path>) -> Result<Self, String> {
-        let key = match file {
-            Some(file) => {
-                let bytes = fs::read(file).map_err(|error| format!("cannot be read ({})", why(&error)))?;
-                Zeroizing::new(bytes)
-            }
+    /// [`KeyError`].
+    pub fn new(file: Option<&Path>) -> Result<Self, KeyError> {
+        let key = Zeroizing::new(match file {
+            Some(file) => fs::read(file).map_err(KeyError::Read)?,
             None => {
-                let mut bytes = Zeroizing::new(vec![0; 32]);
-                getrandom::fill(&mut bytes).map_err(|error| format!("no random key can be drawn ({error})"))?;
+                let mut bytes = vec![0; 32];
+                getrandom::fill(&mut bytes).map_err(KeyError::Random)?;
                 bytes
             }
-        };
+        });
         let trimmed = key.strip_suffix(b"\n").unwrap_or(&key);
         if trimmed.len() < MIN_KEY_BYTES {
-            return Err(format!("holds fewer than {MIN_KEY_BYTES} bytes; make one with: openssl rand -hex 32"));
+            return Err(KeyError::Short);
         }
-        Hmac::new_from_slice(trimmed).map(Self).map_err(|_| "holds a key that cannot be used".to_owned())
+        Hmac::new_from_slice(trimmed).map(Self).map_err(|_| KeyError::Unusable)
     }
 
     /// The print of `value`.
@@ -86,7 +98,7 @@ mod tests {
     fn a_short_or_missing_key_is_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "fifteen bytes..\n").unwrap();
-        assert!(Fingerprints::new(Some(file.path())).unwrap_err().contains("fewer than 16 bytes"));
-        assert!(Fingerprints::new(Some(Path::new("/nowhere"))).unwrap_err().contains("cannot be read"));
+        assert!(matches!(Fingerprints::new(Some(file.path())), Err(KeyError::Short)));
+        assert!(matches!(Fingerprints::new(Some(Path::new("/nowhere"))), Err(KeyError::Read(_))));
     }
 }
