@@ -20,6 +20,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     admin::{Admin, Operator, OperatorError, Vitals},
+    clients::{Clients, HashKeyError},
     config::Config,
     dialect::portkey::Portkey,
     feed::{
@@ -63,6 +64,9 @@ pub enum StartError {
     /// `upstream.*` cannot be used.
     #[error("the gateway cannot be reached as configured")]
     Upstream(#[from] UpstreamError),
+    /// `api_key_hash_file`.
+    #[error("API keys cannot be checked")]
+    HashKeys(#[from] HashKeyError),
     /// `listen` or `tls.*`.
     #[error("clients cannot be served")]
     Clients(#[from] BindError),
@@ -94,7 +98,10 @@ impl Sidecar {
         let resolver = Arc::new(Resolver::new(config.cache, Arc::clone(&registry) as _, Arc::clone(&metrics)));
         let feed = Arc::new(Feed::default());
         let dialect = Portkey::new(config.dialect);
-        let proxy = Proxy::new(&config.proxy, Arc::clone(&feed), dialect, Arc::clone(&resolver), Arc::clone(&metrics))?;
+        let authenticates = config.clients.authenticates();
+        let clients = Arc::new(Clients::new(config.clients)?);
+        let metered = Arc::clone(&metrics);
+        let proxy = Proxy::new(&config.proxy, Arc::clone(&feed), dialect, Arc::clone(&resolver), clients, metered)?;
         let proxy = Arc::new(proxy);
         let server = Server::bind(&config.proxy)?;
         let address = config.admin.listen;
@@ -125,7 +132,7 @@ impl Sidecar {
         background.spawn(admin.run(vitals, end.clone().cancelled_owned()));
         background.close();
         let serving = tokio::spawn(server.run(proxy, shutdown.clone()));
-        announce(&config.proxy, &addresses, admin_address);
+        announce(&config.proxy, authenticates, &addresses, admin_address);
         let _end_with_me = end.clone().drop_guard();
         Ok(Self {
             addresses,
@@ -226,7 +233,11 @@ impl StartError {
     /// Whether the configuration has to change; otherwise it is the machine, as when an address is in use.
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Managers(_) | Self::Upstream(_) | Self::Operator(_) | Self::Clients(BindError::Tls(_)) => true,
+            Self::Managers(_)
+            | Self::Upstream(_)
+            | Self::Operator(_)
+            | Self::HashKeys(_)
+            | Self::Clients(BindError::Tls(_)) => true,
             Self::Clients(BindError::Listen { .. }) | Self::Admin { .. } => false,
         }
     }
@@ -278,10 +289,10 @@ async fn first_attempt(feed: &Feed) {
     }
 }
 
-fn announce(settings: &proxy::Settings, addresses: &[SocketAddr], admin_address: SocketAddr) {
+fn announce(settings: &proxy::Settings, keys: bool, addresses: &[SocketAddr], admin_address: SocketAddr) {
     let upstream = settings.upstream.url.as_str();
     info!(listen = ?addresses, admin_listen = %admin_address, upstream, "Serving.");
-    let authenticated = settings.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
+    let authenticated = keys || settings.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
     if !authenticated && addresses.iter().any(|address| !address.ip().is_loopback()) {
         warn!("Clients off this machine are not authenticated, as configured: whoever connects uses the credentials.");
     }

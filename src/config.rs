@@ -27,7 +27,7 @@ use std::{
 use reader::Reader;
 use tree::{Node, Value};
 
-use crate::{admin, dialect::portkey, feed, manager::registry::RegistrySettings, proxy, resolve, telemetry};
+use crate::{admin, clients, dialect::portkey, feed, manager::registry::RegistrySettings, proxy, resolve, telemetry};
 
 /// Largest configuration file, in bytes. A hundred keys with comments stay far below; a device or a wrong file does not.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -35,8 +35,10 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// A checked configuration: what each room is built with.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `listen`, `tls.*`, `upstream.*`, `workspace`, `limits.*`.
+    /// `listen`, `tls.*`, `upstream.*`, `limits.*`.
     pub proxy: proxy::Settings,
+    /// `client_auth`, `api_key_hash_file`, `workspace`.
+    pub clients: clients::Settings,
     /// `admin_listen`, `admin_token_file`.
     pub admin: admin::Settings,
     /// `snapshot.*`; `None` = no source, never ready.
@@ -118,11 +120,13 @@ impl Config {
 
     fn read(reader: &mut Reader<'_>) -> Self {
         sections::unbuilt(reader);
-        let proxy = sections::proxy(reader);
+        let clients = sections::clients(reader);
+        let proxy = sections::proxy(reader, clients.authenticates());
         let managers = sections::managers(reader);
         Self {
             admin: sections::admin(reader, &proxy.listen),
             proxy,
+            clients,
             snapshot: sections::snapshot(reader),
             dialect: sections::dialect(reader),
             cache: sections::cache(reader, managers.bounds.fetch_deadline),

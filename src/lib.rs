@@ -10,11 +10,12 @@
 //! main → cli → app ─────────────── once: configuration, telemetry, bind, spawn feed + proxy/server + admin
 //! proxy/server.rs   accept, TLS, limits, hyper connection, drain
 //! proxy.rs          handle():  1  snapshot    = feed.current()                one pointer load, held for the request
-//!                              2  plan        = dialect.plan(head, peek)      which entities, where each credential goes; sync
-//!                              3  credentials = resolver.resolve(mappings)    in parallel; a hit takes no lock across an await
+//!                              2  client      = clients.authenticate(head)    API key → workspace, scopes, defaults; limits
+//!                              3  plan        = dialect.plan(head, peek)      which entities, where each credential goes; sync
+//!                              4  credentials = resolver.resolve(mappings)    in parallel; a hit takes no lock across an await
 //!                                                 └ (miss) cache → freshness → manager → pick secret_key
-//!                              4  dialect.apply(plan, credentials, head)      strip, then set
-//!                              5  response    = upstream.send(request)        streams both ways, injected values redacted
+//!                              5  dialect.apply(plan, credentials, head)      strip, then set
+//!                              6  response    = upstream.send(request)        streams both ways, injected values redacted
 //!                              ✗  any error → reject.rs                       the only table of status, code, header
 //! ```
 //!
@@ -35,13 +36,14 @@
 //! | 0 | [`secret`], [`metric`] |
 //! | 1 | [`model`] |
 //! | 2 | [`egress`], [`feed`], [`dialect`], [`manager`] (may use `egress`; otherwise never each other) |
-//! | 3 | [`resolve`] |
+//! | 3 | [`resolve`], [`clients`] |
 //! | 4 | [`proxy`] |
 //! | 5 | [`config`], [`admin`], [`telemetry`], [`app`], [`cli`] |
 
 pub mod admin;
 pub mod app;
 pub mod cli;
+pub mod clients;
 pub mod config;
 pub mod dialect;
 pub mod egress;

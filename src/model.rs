@@ -4,6 +4,7 @@
 //! whose entities carry their effective fields, so that nothing later re-checks: what cannot be linked is either a reason
 //! to refuse the whole snapshot (strict) or is set aside with everything that depends on it.
 
+mod api_key;
 mod auth;
 mod entity;
 mod field;
@@ -16,6 +17,9 @@ mod reference;
 mod snapshot;
 mod status;
 
+pub use api_key::{
+    ApiKey, Counted, Defaults, KeyHash, NANODOLLARS, RateLimit, RateUnit, Reset, Scope, Scopes, Spent, UsageLimit,
+};
 pub use auth::{
     AuthConfig, AwsAuth, AwsMethod, AzureAuth, AzureMethod, GcpAuth, GcpMethod, ManagerType, VaultAuth, VaultMethod,
 };

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! server      accepts, sheds, drains        connection   TLS, HTTP/1.1 or 2, head and idle times
-//! handle      snapshot → route → peek → plan → resolve → apply → send → redact
+//! handle      snapshot → route → authenticate → peek → plan → resolve → apply → send → redact
 //! upstream    pooled HTTP/1.1               websocket    a planned handshake, then bytes
 //! peek, body  streams, unbuffered           redact       injected values out of replies
 //! reject      the only table of errors      access       the only line about a request
@@ -52,13 +52,14 @@ use self::{
     websocket::{Handshake, Sessions},
 };
 use crate::{
+    clients::Clients,
     dialect::{
         PlanError,
         portkey::{Portkey, Route},
     },
     feed::Feed,
     metric::Metrics,
-    model::{Caller, Snapshot},
+    model::Snapshot,
     resolve::{Resolver, SlotStatus},
     secret::Credential,
 };
@@ -71,7 +72,7 @@ pub struct Proxy {
     resolver: Arc<Resolver>,
     upstream: Upstream,
     control_plane: Option<Upstream>,
-    workspace: Option<String>,
+    clients: Arc<Clients>,
     limits: Limits,
     peeked: Budget,
     sessions: Sessions,
@@ -90,6 +91,7 @@ impl Proxy {
         feed: Arc<Feed>,
         dialect: Portkey,
         resolver: Arc<Resolver>,
+        clients: Arc<Clients>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, UpstreamError> {
         Ok(Self {
@@ -98,7 +100,7 @@ impl Proxy {
             resolver,
             upstream: Upstream::new(&settings.upstream)?,
             control_plane: settings.control_plane.as_ref().map(Upstream::new).transpose()?,
-            workspace: settings.workspace.clone(),
+            clients,
             limits: settings.limits,
             peeked: Budget::default(),
             sessions: Sessions::new(settings.limits.session_max),
@@ -155,11 +157,12 @@ impl Proxy {
             access.admin();
             return self.forward_admin(head, body).await;
         }
-        let caller = self.caller(&snapshot);
+        let client = self.clients.authenticate(&mut head, &snapshot, OffsetDateTime::now_utc())?;
+        access.client(&client);
         let kind = self.dialect.peek_kind(&head);
         let Limits { model_peek_bytes, head_timeout, .. } = self.limits;
         let (peek, body) = Peeked::read(body, &kind, model_peek_bytes, head_timeout, &self.peeked).await?;
-        let plan = self.dialect.plan(&head, &peek, &snapshot, &caller, OffsetDateTime::now_utc())?;
+        let plan = self.dialect.plan(&head, &peek, &snapshot, &client.caller, OffsetDateTime::now_utc())?;
         access.planned(&plan);
         let resolved = self.resolver.resolve(&plan.mappings).await?;
         access.resolved(&resolved);
@@ -208,8 +211,9 @@ impl Proxy {
         &self.sessions
     }
 
-    /// Looks for changed certificates.
+    /// Looks for changed certificates and keys.
     fn refresh(&self) {
+        self.clients.refresh();
         self.upstream.refresh();
         if let Some(control_plane) = &self.control_plane {
             control_plane.refresh();
@@ -229,14 +233,5 @@ impl Proxy {
         let mut response = control_plane.send(head, RequestBody::stream(body)).await?;
         hop::strip_response(response.headers_mut());
         Ok(response.map(|body| ResponseBody::stream(body, None)))
-    }
-
-    fn caller(&self, snapshot: &Snapshot) -> Caller {
-        // A workspace that the snapshot does not know stays in force under its name, and so may use nothing of its own.
-        let workspace = self.workspace.as_deref().map(|configured| match snapshot.workspace_id(configured) {
-            Some(id) => id.clone(),
-            None => configured.into(),
-        });
-        Caller { workspace }
     }
 }

@@ -8,6 +8,7 @@ use super::{Exit, Screen, block_on, screen::Tone, snapshot};
 use crate::{
     admin::TokenFile,
     app::chain,
+    clients::Clients,
     config::{Config, Inspected, Place, Problem},
     manager::registry::Registry,
     metric::Metrics,
@@ -101,7 +102,7 @@ impl Examined {
                 None
             }
         };
-        if let (Some(snapshot), Some(name)) = (&snapshot, &config.proxy.workspace)
+        if let (Some(snapshot), Some(name)) = (&snapshot, &config.clients.workspace())
             && snapshot.workspace_id(name).is_none()
         {
             let message = format!("`{name}` is no workspace of the snapshot; name one by its id or slug");
@@ -137,6 +138,9 @@ impl Means {
         }
         if let Some(Err(error)) = config.proxy.tls.as_ref().map(TlsSettings::check) {
             problems.push(("tls", chain(&error)));
+        }
+        if let Err(error) = Clients::new(config.clients.clone()) {
+            problems.push(("api_key_hash_file", chain(&error)));
         }
         if let Some(Err(error)) = config.admin.token_file.clone().map(TokenFile::open) {
             problems.push(("admin_token_file", chain(&error)));

@@ -19,6 +19,8 @@ use super::{
     snapshot,
 };
 use crate::{
+    app::chain,
+    clients::{Clients, Denied},
     config::Config,
     dialect::{
         PlanError,
@@ -26,7 +28,7 @@ use crate::{
     },
     manager::registry::Registry,
     metric::Metrics,
-    model::{Caller, EntityKind, Snapshot},
+    model::{EntityKind, Snapshot},
     proxy::Refusal,
 };
 
@@ -43,11 +45,14 @@ enum Verdict {
     Admin,
     /// Answered here.
     Refused(PlanError),
+    /// The client is not let in.
+    Denied(Denied),
 }
 
 /// A configuration, its snapshot, and the request to explain.
 struct Question {
     config: Config,
+    clients: Clients,
     snapshot: Snapshot,
     head: Parts,
     body: Bytes,
@@ -71,7 +76,8 @@ pub fn run(file: &Path) -> Exit {
         Verdict::Admin => {
             row(&mut screen, "refused", "404 not_found: an admin path, and there is no control plane yet");
         }
-        Verdict::Refused(error) => refuse(&mut screen, error),
+        Verdict::Refused(error) => refuse(&mut screen, reasons(&error), error.into()),
+        Verdict::Denied(denied) => refuse(&mut screen, vec![denied.to_string()], denied.into()),
     }
     Exit::Fine
 }
@@ -85,6 +91,10 @@ impl Question {
         let name = file.display();
         let registry = Registry::new(config.managers.clone(), Arc::new(Metrics::new())).map_err(|message| {
             screen.line(format_args!("{name}: managers: {}", printable(&message)));
+            Exit::Usage
+        })?;
+        let clients = Clients::new(config.clients.clone()).map_err(|error| {
+            screen.line(format_args!("{name}: api_key_hash_file: {}", printable(&chain(&error))));
             Exit::Usage
         })?;
         let Some(settings) = &config.snapshot else {
@@ -106,7 +116,7 @@ impl Question {
             screen.line(format_args!("{STDIN}: {error}"));
             Exit::Usage
         })?;
-        Ok(Self { config, snapshot, head, body, complete: text.len() < limit })
+        Ok(Self { config, clients, snapshot, head, body, complete: text.len() < limit })
     }
 
     /// The first half of the life of a request, as the proxy leads it.
@@ -120,11 +130,14 @@ impl Question {
         let mut scan = BodyScan::new(&dialect.peek_kind(&self.head));
         scan.feed(&self.body);
         let peek = scan.finish(self.complete);
-        let workspace = self.config.proxy.workspace.as_deref();
-        let workspace = workspace.map(|name| self.snapshot.workspace_id(name).map_or_else(|| name.into(), Arc::clone));
+        let mut head = self.head.clone();
         let now = OffsetDateTime::now_utc();
-        match dialect.plan(&self.head, &peek, &self.snapshot, &Caller { workspace }, now) {
-            Ok(plan) => Verdict::Planned(plan.describe(&self.head)),
+        let client = match self.clients.authenticate(&mut head, &self.snapshot, now) {
+            Ok(client) => client,
+            Err(denied) => return Verdict::Denied(denied),
+        };
+        match dialect.plan(&head, &peek, &self.snapshot, &client.caller, now) {
+            Ok(plan) => Verdict::Planned(plan.describe(&head)),
             Err(error) => Verdict::Refused(error),
         }
     }
@@ -180,9 +193,9 @@ fn value_of(field: &FieldDescription) -> (String, String) {
     (name, source)
 }
 
-fn refuse(screen: &mut Screen, error: PlanError) {
+fn reasons(error: &PlanError) -> Vec<String> {
     let mut why = vec![error.to_string()];
-    match &error {
+    match error {
         PlanError::EntityNotFound { slugs, reasons } => {
             why.extend(slugs.iter().zip(reasons).map(|(slug, reason)| format!("{slug}: {reason}")));
         }
@@ -196,7 +209,10 @@ fn refuse(screen: &mut Screen, error: PlanError) {
         | PlanError::BodyTooLarge
         | PlanError::NoDeployment { .. } => {}
     }
-    let refusal = Refusal::from(error);
+    why
+}
+
+fn refuse(screen: &mut Screen, why: Vec<String>, refusal: Refusal) {
     let status = refusal.respond(Uuid::nil()).status();
     let verdict = screen.tint(Tone::Bad, format_args!("{} {}", status.as_u16(), refusal.code()));
     screen.line(format_args!("  {:8} {verdict}", "refused"));

@@ -8,6 +8,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use super::{reader::Reader, value};
 use crate::{
     admin,
+    clients::{self, Auth},
     dialect::portkey,
     egress,
     feed::file,
@@ -33,42 +34,53 @@ pub fn unbuilt(reader: &mut Reader<'_>) {
     reader.later("snapshot.control_plane", CONTROL_PLANE);
     reader.later("control_plane", CONTROL_PLANE);
     reader.later("sealing", "sealed values cannot be opened yet");
-    reader.later("api_key_hash_file", "clients cannot be authenticated by API keys yet");
     reader.later("recovery", "a refused credential is not fetched again and replayed yet");
     reader.later("audit", "there is no audit log of uses yet");
     reader.later("webhook_listen", "there are no webhooks yet");
     reader.later("prewarm", "secrets are not fetched ahead of the first request yet");
 }
 
-/// `listen`, `client_auth`, `workspace`, `tls.*`, `upstream.*`, `limits.*`.
-pub fn proxy(reader: &mut Reader<'_>) -> proxy::Settings {
+/// `client_auth`, `api_key_hash_file`, `workspace`.
+pub fn clients(reader: &mut Reader<'_>) -> clients::Settings {
+    let wants_keys = reader.word("client_auth", &[("none", false), ("api_key", true)]);
+    let hash_file = reader.optional("api_key_hash_file", value::readable_file);
+    let workspace = reader.optional("workspace", value::name);
+    match (wants_keys, reader.is_set("api_key_hash_file")) {
+        (true, false) => reader.problem("client_auth", "needs api_key_hash_file beside it"),
+        (false, true) => reader.problem("api_key_hash_file", "has no effect; set client_auth: api_key, or remove it"),
+        (true, true) | (false, false) => {}
+    }
+    if wants_keys && workspace.is_some() {
+        reader.problem("workspace", "has no effect: an API key says which workspace is in force; remove it");
+    }
+    let auth = match (wants_keys, hash_file) {
+        (true, Some(hash_file)) => Auth::ApiKey { hash_file },
+        (true, None) | (false, _) => Auth::Open { workspace },
+    };
+    clients::Settings { auth }
+}
+
+/// `listen`, `tls.*`, `upstream.*`, `limits.*`; `keys`: whether clients have to show an API key.
+pub fn proxy(reader: &mut Reader<'_>, keys: bool) -> proxy::Settings {
     let upstream = upstream(reader);
     let default = proxy::Settings::new(upstream.url.clone());
     let listen = reader.one_or_more("listen", default.listen[0], value::listen_address);
     let open = reader.flag("allow_unauthenticated", false);
-    reader.text("client_auth", (), |text| match text {
-        "none" => Ok(()),
-        "api_key" => {
-            Err("is not available in this version: clients cannot be authenticated by API keys yet".to_owned())
-        }
-        _ => Err("is not known; use none".to_owned()),
-    });
-    let workspace = reader.optional("workspace", value::name);
     let tls = tls(reader);
     if listen.iter().enumerate().any(|(at, address)| address.port() != 0 && listen[..at].contains(address)) {
         reader.problem("listen", "names one address twice; remove one");
     }
-    let authenticated = reader.is_set("tls.client_ca_file");
+    let authenticated = keys || reader.is_set("tls.client_ca_file");
     if let Some(address) = listen.iter().find(|address| !address.ip().is_loopback())
         && !authenticated
         && !open
     {
         reader.problem("listen", &format!(
             "{address} is open to the network and whoever reaches it uses your credentials; listen on 127.0.0.1, set \
-             tls.client_ca_file, or set allow_unauthenticated: true if something in front of it authenticates clients"
+             client_auth: api_key or tls.client_ca_file, or set allow_unauthenticated: true if something in front of it authenticates clients"
         ));
     }
-    proxy::Settings { listen, tls, upstream, control_plane: None, workspace, limits: limits(reader) }
+    proxy::Settings { listen, tls, upstream, control_plane: None, limits: limits(reader) }
 }
 
 fn upstream(reader: &mut Reader<'_>) -> UpstreamSettings {

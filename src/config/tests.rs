@@ -32,7 +32,18 @@ fn relations() {
         Case { text: "listen: [127.0.0.1:0, 127.0.0.1:0]", problem: None },
         Case { text: "admin_listen: 127.0.0.1:8900", problem: Some("admin_listen: is also in listen") },
         Case { text: "admin_listen: 0.0.0.0:8901", problem: None },
-        Case { text: "client_auth: api_key", problem: Some("is not available in this version") },
+        Case { text: "client_auth: api_key", problem: Some("client_auth: needs api_key_hash_file") },
+        Case {
+            text: "client_auth: tokens",
+            problem: Some("client_auth: \"tokens\" is not known; use none or api_key"),
+        },
+        Case { text: "client_auth: api_key\napi_key_hash_file: /dev/null", problem: None },
+        Case { text: "client_auth: api_key\napi_key_hash_file: /dev/null\nlisten: 0.0.0.0:1", problem: None },
+        Case { text: "api_key_hash_file: /dev/null", problem: Some("api_key_hash_file: has no effect") },
+        Case {
+            text: "client_auth: api_key\napi_key_hash_file: /dev/null\nworkspace: a",
+            problem: Some("workspace: has no effect"),
+        },
         Case {
             text: "snapshot: {file: a, last_good_file: a}",
             problem: Some("snapshot.last_good_file: is snapshot.file itself"),

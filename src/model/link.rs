@@ -5,6 +5,7 @@
 //! and what depends on it are set aside and stay nameable, so that a request is told `reference_misconfigured` and not that
 //! the name is unknown. A dangling id in an allow-list sets nothing aside: nobody can be in a workspace that does not exist.
 
+mod api_key;
 mod config;
 mod entity;
 mod fields;
@@ -96,6 +97,7 @@ pub fn link(json: &[u8], rules: &LinkRules<'_>) -> Result<Snapshot, SnapshotErro
         entity::link_integrations(document.integrations, &references, &mut context, &mut findings, &mut snapshot);
     entity::link_virtual_keys(document.virtual_keys, &parents, &references, &mut context, &mut findings, &mut snapshot);
     config::link(document.configs, &context, &mut findings, &mut snapshot);
+    api_key::link(document.api_keys, &mut context, &mut findings, &mut snapshot);
 
     snapshot.references = references.into_usable();
     snapshot.workspace_ids = workspaces.into_ids();

@@ -17,7 +17,7 @@ use crate::secret::{
     json::{Kind, Literal},
 };
 
-/// The whole document. Later names (`mcp_integrations`, `vault_connections`, `secrets`, `api_keys`) are unknown fields yet.
+/// The whole document. Later names (`mcp_integrations`, `vault_connections`, `secrets`) are unknown fields yet.
 #[derive(Deserialize)]
 pub(super) struct Document<'a> {
     #[serde(default)]
@@ -38,6 +38,8 @@ pub(super) struct Document<'a> {
     pub(super) virtual_keys: Given<Vec<&'a RawValue>>,
     #[serde(default, borrow)]
     pub(super) configs: Given<Vec<&'a RawValue>>,
+    #[serde(default, borrow)]
+    pub(super) api_keys: Given<Vec<&'a RawValue>>,
 }
 
 /// `workspaces[]`.
@@ -151,6 +153,83 @@ pub(super) struct Config<'a> {
     pub(super) expires_at: Given<String>,
     #[serde(default, borrow)]
     pub(super) config: Given<&'a RawValue>,
+}
+
+/// `api_keys[]`.
+#[derive(Deserialize)]
+pub(super) struct ApiKey<'a> {
+    #[serde(default)]
+    pub(super) id: Given<String>,
+    #[serde(default)]
+    pub(super) workspace_id: Given<String>,
+    #[serde(default)]
+    pub(super) scopes: Given<Vec<String>>,
+    #[serde(default)]
+    pub(super) status: Given<String>,
+    #[serde(default)]
+    pub(super) expires_at: Given<String>,
+    #[serde(default, borrow)]
+    pub(super) defaults: Given<&'a RawValue>,
+    #[serde(default, borrow)]
+    pub(super) hashes: Given<Vec<&'a RawValue>>,
+    #[serde(default, borrow)]
+    pub(super) rate_limits: Given<Vec<&'a RawValue>>,
+    /// An object, or a list of them.
+    #[serde(default, borrow)]
+    pub(super) usage_limits: Given<&'a RawValue>,
+}
+
+/// `hashes[]` of an API key.
+#[derive(Deserialize)]
+pub(super) struct KeyHash {
+    #[serde(default)]
+    pub(super) kid: Given<String>,
+    #[serde(default)]
+    pub(super) hmac_sha256: Given<String>,
+    #[serde(default)]
+    pub(super) expires_at: Given<String>,
+}
+
+/// `defaults` of an API key.
+#[derive(Deserialize)]
+pub(super) struct Defaults {
+    #[serde(default)]
+    pub(super) metadata: Given<serde_json::Map<String, serde_json::Value>>,
+    #[serde(default)]
+    pub(super) config_id: Given<String>,
+    /// As gateways of the second line spell it.
+    #[serde(default)]
+    pub(super) config_slug: Given<String>,
+    #[serde(default)]
+    pub(super) allow_config_override: Given<bool>,
+}
+
+/// `rate_limits[]`.
+#[derive(Deserialize)]
+pub(super) struct RateLimit {
+    #[serde(default, rename = "type")]
+    pub(super) counts: Given<String>,
+    #[serde(default)]
+    pub(super) unit: Given<String>,
+    #[serde(default)]
+    pub(super) value: Given<u64>,
+}
+
+/// `usage_limits`.
+#[derive(Deserialize)]
+pub(super) struct UsageLimit {
+    #[serde(default, rename = "type")]
+    pub(super) counts: Given<String>,
+    #[serde(default)]
+    pub(super) credit_limit: Given<f64>,
+    #[serde(default)]
+    pub(super) alert_threshold: Given<f64>,
+    #[serde(default)]
+    pub(super) periodic_reset: Given<String>,
+    #[serde(default)]
+    pub(super) periodic_reset_days: Given<u64>,
+    #[serde(default)]
+    pub(super) next_usage_reset_at: Given<String>,
 }
 
 /// One value of the document.

@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{Entity, Lifespan, Problem, Reference, names::Names};
+use super::{ApiKey, Entity, KeyHash, Lifespan, Problem, Reference, api_key::ApiKeys, names::Names};
 
 /// An immutable, linked snapshot. Built by [`super::link()`], swapped as a whole, held for the length of a request.
 #[derive(Default)]
@@ -34,6 +34,7 @@ pub struct Snapshot {
     pub(super) integrations: Names<Entity>,
     pub(super) configs: Names<StoredConfig>,
     pub(super) linked: HashMap<Arc<str>, LinkedKeys>,
+    pub(super) api_keys: ApiKeys,
 }
 
 /// `configs[]`: a stored gateway config, named `pc-…`.
@@ -124,6 +125,17 @@ impl Snapshot {
     /// Resolves the configured workspace (id or slug) to its id; `None` when the snapshot does not know it.
     pub fn workspace_id(&self, id_or_slug: &str) -> Option<&Arc<str>> {
         self.workspace_ids.get(id_or_slug)
+    }
+
+    /// The API key with this keyed hash of its secret, whatever its state. Its [`KeyHash::hmac_sha256`] is to be compared in
+    /// constant time before it is believed.
+    pub fn api_key(&self, hmac_sha256: &[u8; 32]) -> Option<&KeyHash> {
+        self.api_keys.find(hmac_sha256)
+    }
+
+    /// Every API key, in document order.
+    pub fn api_keys(&self) -> &[Arc<ApiKey>] {
+        self.api_keys.keys()
     }
 
     /// Every virtual key and integration, in no order.

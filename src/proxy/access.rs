@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{reject::Refusal, tls::Chain};
 use crate::{
+    clients::{Client, Denied},
     dialect::{
         PlanError,
         portkey::{ApplyError, Mode, Plan},
@@ -35,6 +36,9 @@ pub struct Access {
     target: Option<(Method, Uri)>,
     mode: &'static str,
     code: &'static str,
+    /// Id of the API key, once it is known whose request it is.
+    client: Option<Arc<str>>,
+    workspace: Option<Arc<str>>,
     entities: Vec<Arc<Entity>>,
     mappings: Vec<Arc<Mapping>>,
     outcomes: Vec<Outcome>,
@@ -53,6 +57,8 @@ impl Access {
             target: request.map(|request| (request.method().clone(), request.uri().clone())),
             mode: "none",
             code: "ok",
+            client: None,
+            workspace: None,
             entities: Vec::new(),
             mappings: Vec::new(),
             outcomes: Vec::new(),
@@ -64,6 +70,12 @@ impl Access {
     /// It goes to the control plane.
     pub fn admin(&mut self) {
         self.mode = "admin";
+    }
+
+    /// It is known whose request it is.
+    pub fn client(&mut self, client: &Client) {
+        self.client = client.key.as_ref().map(|key| Arc::clone(&key.id));
+        self.workspace.clone_from(&client.caller.workspace);
     }
 
     /// It is known what will happen.
@@ -105,6 +117,19 @@ impl Access {
                 error,
                 "A secret could not be resolved."
             ),
+            Refusal::Client(denied) => {
+                let client = denied.key();
+                match denied {
+                    Denied::Misconfigured { reason, .. } => {
+                        let class = FailureClass::Misconfigured.as_str();
+                        warn!(%request_id, code, client, class, reason = &**reason, "A client's API key was set aside.");
+                    }
+                    Denied::Unauthorized { .. }
+                    | Denied::Scope { .. }
+                    | Denied::ConfigOverride { .. }
+                    | Denied::Metadata => info!(%request_id, code, client, error, "A client was not let in."),
+                }
+            }
             Refusal::Plan(PlanError::EntityNotFound { slugs, reasons }) => {
                 info!(%request_id, code, ?slugs, ?reasons, "A request names what it may not use.");
             }
@@ -156,6 +181,8 @@ impl Access {
             status,
             code = self.code,
             mode = self.mode,
+            client = self.client.as_deref(),
+            workspace = self.workspace.as_deref(),
             entities = %self.entities(),
             references = %self.references(),
             elapsed_ms = milliseconds(self.started.elapsed()),

@@ -12,13 +12,14 @@ use std::{borrow::Cow, time::Duration};
 use bytes::Bytes;
 use http::{
     HeaderName, HeaderValue, Response,
-    header::{CONTENT_TYPE, RETRY_AFTER},
+    header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde_json::json;
 use uuid::Uuid;
 
 use super::{body::ResponseBody, upstream::SendError};
 use crate::{
+    clients::Denied,
     dialect::{PlanError, portkey::ApplyError},
     manager::FailureClass,
     resolve::ResolveError,
@@ -37,6 +38,9 @@ pub enum Refusal {
     /// No snapshot has been loaded yet.
     #[error("no snapshot has been loaded")]
     NoSnapshot,
+    /// The client may not make it.
+    #[error(transparent)]
+    Client(#[from] Denied),
     /// The request itself is at fault, or what it names.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -102,6 +106,10 @@ impl Refusal {
             let seconds = retry_after.as_millis().div_ceil(1000).max(1);
             headers.insert(RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
         }
+        if code == Code::Unauthorized {
+            // RFC 9110 15.5.2.
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if code.status().is_server_error() && retry_after.is_none() {
             headers.insert(GATEWAY_EXCEPTION, HeaderValue::from_static("true"));
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
@@ -112,6 +120,7 @@ impl Refusal {
     fn answer(&self) -> Answer {
         match self {
             Self::NoSnapshot => answer(Code::NoSnapshot, "no snapshot of the control plane is loaded yet"),
+            Self::Client(denied) => client(denied),
             Self::Plan(error) => plan(error),
             Self::Resolve(error) => failed(error.class, error.retry_after),
             Self::Apply(error) => match error {
@@ -143,6 +152,22 @@ impl Refusal {
 /// The body that stands in for an error of the gateway which cannot be searched for credentials.
 pub(super) fn withheld(request_id: Uuid) -> Bytes {
     body("the error of the gateway came compressed and was withheld", Code::Internal, request_id)
+}
+
+fn client(denied: &Denied) -> Answer {
+    match denied {
+        // One answer for all reasons: it must not tell a key that ended from one that never was.
+        Denied::Unauthorized { .. } => answer(Code::Unauthorized, "the API key is missing or not valid"),
+        Denied::Misconfigured { .. } => answer(Code::ReferenceMisconfigured, "the API key is misconfigured"),
+        Denied::Scope { key: _, needed } => {
+            answer(Code::ScopeNotAllowed, format!("the API key lacks the scope {}", needed.as_str()))
+        }
+        Denied::ConfigOverride { .. } => answer(
+            Code::ConfigOverrideNotAllowed,
+            "the API key allows no config but its own; leave out x-portkey-config",
+        ),
+        Denied::Metadata => answer(Code::InvalidConfig, "Invalid config passed: x-portkey-metadata is one JSON object"),
+    }
 }
 
 fn plan(error: &PlanError) -> Answer {
@@ -208,6 +233,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
+    use crate::model::Scope;
 
     async fn shown(refusal: &Refusal) -> (Response<()>, serde_json::Value) {
         let (head, body) = refusal.respond(Uuid::nil()).into_parts();
@@ -242,6 +268,11 @@ mod tests {
         let cases = [
             retry(Refusal::NoSnapshot, "no_snapshot", "5"),
             retry(Refusal::Overloaded, "overloaded", "1"),
+            case(Denied::Unauthorized { reason: "x", key: None }.into(), 401, "unauthorized"),
+            case(Denied::Misconfigured { key: "k".into(), reason: "x".into() }.into(), 502, "reference_misconfigured"),
+            case(Denied::Scope { key: "k".into(), needed: Scope::CompletionsWrite }.into(), 403, "scope_not_allowed"),
+            case(Denied::ConfigOverride { key: "k".into() }.into(), 400, "config_override_not_allowed"),
+            case(Denied::Metadata.into(), 400, "invalid_config"),
             case(PlanError::NotFound.into(), 404, "not_found"),
             case(PlanError::EntityNotFound { slugs: vec![], reasons: vec![] }.into(), 400, "entity_not_found"),
             case(PlanError::EntityInactive { slug: "x".into() }.into(), 403, "entity_inactive"),
@@ -273,6 +304,7 @@ mod tests {
             assert_eq!(header("retry-after"), retry_after, "{refusal:?}");
             assert_eq!(header("x-portkey-gateway-exception"), exception.then_some("true"), "{refusal:?}");
             assert_eq!(header("x-should-retry"), exception.then_some("false"), "{refusal:?}");
+            assert_eq!(header("www-authenticate"), (status == 401).then_some("Bearer"), "{refusal:?}");
             assert_eq!(header("content-type"), Some("application/json"), "{refusal:?}");
             assert_eq!(body["status"], "failure", "{refusal:?}");
             assert_eq!(body["error"]["code"], code, "{refusal:?}");

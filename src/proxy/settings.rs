@@ -20,8 +20,6 @@ pub struct Settings {
     pub upstream: UpstreamSettings,
     /// `snapshot.control_plane.url`: where the admin paths go; `None` = they answer 404.
     pub control_plane: Option<UpstreamSettings>,
-    /// `workspace` with `client_auth: none`: id or slug of the workspace every request belongs to; `None` = none in force.
-    pub workspace: Option<String>,
     /// `limits.*`.
     pub limits: Limits,
 }
@@ -99,7 +97,6 @@ impl Settings {
             tls: None,
             upstream: UpstreamSettings::new(upstream),
             control_plane: None,
-            workspace: None,
             limits: Limits::default(),
         }
     }

@@ -37,6 +37,7 @@ use http::{HeaderMap, Method};
 use serde_json::Value;
 use sidekey::{
     admin::{self, Admin, Operator, Vitals},
+    clients::{self, Clients},
     dialect::portkey::{self, Portkey},
     feed::Feed,
     manager::{
@@ -62,12 +63,16 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(10);
 pub struct Setup {
     /// The snapshot; `None` = an empty one. See [`Setup::no_snapshot`].
     pub snapshot: Option<Value>,
+    /// Whether a fault in it sets an object aside, instead of failing the test.
+    pub lenient: bool,
     /// Start without any snapshot.
     pub no_snapshot: bool,
     /// Settings of the dialect.
     pub dialect: portkey::Settings,
     /// Settings of the cache.
     pub cache: resolve::Settings,
+    /// Who may come.
+    pub clients: clients::Settings,
     /// Who resolves; `None` = [`World::secrets`].
     pub managers: Option<Arc<dyn Managers>>,
     /// The gateway, when it is not the echoing one.
@@ -111,9 +116,11 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             snapshot: None,
+            lenient: false,
             no_snapshot: false,
             dialect: portkey::Settings::default(),
             cache: cache(),
+            clients: clients::Settings::default(),
             managers: None,
             upstream: None,
             proxy: Box::new(|_| {}),
@@ -135,7 +142,8 @@ impl World {
         let metrics = Arc::new(Metrics::new());
         let feed = Arc::new(Feed::default());
         if !setup.no_snapshot {
-            feed.swap(Arc::new(setup.snapshot.map_or_else(Snapshot::default, |snapshot| linked(&snapshot))));
+            let strict = !setup.lenient;
+            feed.swap(Arc::new(setup.snapshot.map_or_else(Snapshot::default, |it| linked_by(&it, strict))));
         }
         let upstream = setup.upstream.unwrap_or(gateway.address);
         let mut settings = Settings::new(format!("http://{upstream}").parse().unwrap());
@@ -145,8 +153,8 @@ impl World {
         let secrets = Fake::new();
         let managers = setup.managers.unwrap_or_else(|| Arc::new(FakeManagers::new(&secrets)));
         let resolver = Arc::new(Resolver::new(setup.cache, managers, metrics.clone()));
-        let proxy = Proxy::new(&settings, feed.clone(), Portkey::new(setup.dialect), resolver.clone(), metrics.clone())
-            .unwrap();
+        let (dialect, clients) = (Portkey::new(setup.dialect), Arc::new(Clients::new(setup.clients).unwrap()));
+        let proxy = Proxy::new(&settings, feed.clone(), dialect, resolver.clone(), clients, metrics.clone()).unwrap();
         let server = Server::bind(&settings).unwrap();
         let addresses = server.addresses();
         let shutdown = Shutdown::new();
@@ -269,7 +277,11 @@ pub async fn pass(time: Duration) {
 
 /// The linked form of a snapshot, in which no fault is allowed.
 pub fn linked(snapshot: &Value) -> Snapshot {
-    let rules = LinkRules { strict: true, admit: &|_, _, _| Ok(()) };
+    linked_by(snapshot, true)
+}
+
+fn linked_by(snapshot: &Value, strict: bool) -> Snapshot {
+    let rules = LinkRules { strict, admit: &|_, _, _| Ok(()) };
     link(snapshot.to_string().as_bytes(), &rules).unwrap_or_else(|error| panic!("{:#?}", error.problems))
 }
 

@@ -11,7 +11,7 @@ const ROWS: [&[&str]; 9] = [
     &["secret", "metric"],
     &["model"],
     &["egress", "feed", "dialect", "manager"],
-    &["resolve"],
+    &["resolve", "clients"],
     &["proxy"],
     &["telemetry", "admin"],
     &["config"],

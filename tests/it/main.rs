@@ -5,6 +5,7 @@
 mod admin;
 mod canary;
 mod cli;
+mod clients;
 mod coalesce;
 mod config;
 mod contract;

@@ -1,5 +1,6 @@
 //! Linking by table: what a snapshot means, what it refuses, what it sets aside.
 
+mod api_keys;
 mod faults;
 mod inheritance;
 mod lookup;

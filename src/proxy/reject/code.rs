@@ -58,6 +58,12 @@ codes! {
     NoEntity = "no_entity", BAD_REQUEST;
     /// No Azure deployment matches the model.
     NoDeployment = "no_deployment", BAD_REQUEST;
+    /// The request brings a config, and its API key allows none but its own.
+    ConfigOverrideNotAllowed = "config_override_not_allowed", BAD_REQUEST;
+    /// No API key, or none that can be used.
+    Unauthorized = "unauthorized", UNAUTHORIZED;
+    /// The API key lacks a scope.
+    ScopeNotAllowed = "scope_not_allowed", FORBIDDEN;
     /// The request tries to choose where a credential goes.
     DestinationNotAllowed = "destination_not_allowed", FORBIDDEN;
     /// The entity is not active, or has expired.

@@ -2,7 +2,14 @@
 
 use std::time::Duration;
 
-use crate::harness::Setup;
+use serde_json::json;
+use sidekey::clients::Auth;
+
+use super::stage;
+use crate::{
+    clients::stage::{hash_file, key},
+    harness::Setup,
+};
 
 /// One cause, and what comes of it.
 pub struct Row {
@@ -51,6 +58,7 @@ pub enum Behind {
 }
 
 const SOON: Duration = Duration::from_millis(50);
+const UNAUTHORIZED: &str = "the API key is missing or not valid";
 const MODELS: Ask = Ask::Get("/v1/models");
 
 /// Nothing is wrong.
@@ -94,7 +102,7 @@ pub const ROWS: &[Row] = &[
     Row {
         code: "entity_not_found",
         cause: "a virtual key of another workspace",
-        change: |setup| setup.proxy = Box::new(|settings| settings.workspace = Some("ws-a".to_owned())),
+        change: |setup| setup.clients.auth = Auth::Open { workspace: Some("ws-a".to_owned()) },
         ask: chat("x-portkey-virtual-key: of-team-b"),
         message: "Following keys are not valid: of-team-b",
         log: &[("reasons", "workspace")],
@@ -115,6 +123,77 @@ pub const ROWS: &[Row] = &[
             r#"x-portkey-config: {"provider":"@openai","customHost":"https://a.test","custom_Host":"https://b.test"}"#,
         ),
         message: "Invalid config passed: `custom_Host` is spelled twice or may not stand there",
+        ..ORDINARY
+    },
+    Row {
+        code: "invalid_config",
+        cause: "metadata that cannot be joined with that of an API key",
+        change: with_keys,
+        ask: Ask::Raw(
+            "GET /v1/models HTTP/1.1\r\nhost: s\r\nauthorization: Bearer pk-metadata\r\nx-portkey-metadata: team=b\r\n\r\n",
+        ),
+        message: "Invalid config passed: x-portkey-metadata is one JSON object",
+        ..ORDINARY
+    },
+    Row {
+        code: "config_override_not_allowed",
+        cause: "a config beside an API key that allows none",
+        change: with_keys,
+        ask: Ask::Raw(
+            "GET /v1/models HTTP/1.1\r\nhost: s\r\nauthorization: Bearer pk-pinned\r\nx-portkey-config: {}\r\n\r\n",
+        ),
+        message: "the API key allows no config but its own; leave out x-portkey-config",
+        log: &[("client", "pinned")],
+        ..ORDINARY
+    },
+    Row {
+        code: "unauthorized",
+        cause: "no API key",
+        change: with_keys,
+        ask: MODELS,
+        message: UNAUTHORIZED,
+        log: &[("error", "no key")],
+        ..ORDINARY
+    },
+    Row {
+        code: "unauthorized",
+        cause: "an unknown API key",
+        change: with_keys,
+        ask: chat("x-portkey-api-key: pk-stranger"),
+        message: UNAUTHORIZED,
+        log: &[("error", "no such key")],
+        ..ORDINARY
+    },
+    Row {
+        code: "unauthorized",
+        cause: "an API key that has expired",
+        change: with_keys,
+        ask: chat("x-portkey-api-key: pk-expired"),
+        message: UNAUTHORIZED,
+        log: &[("error", "expired"), ("client", "expired")],
+        ..ORDINARY
+    },
+    Row {
+        code: "scope_not_allowed",
+        cause: "an API key for logs",
+        change: with_keys,
+        ask: chat("x-portkey-api-key: pk-logs"),
+        message: "the API key lacks the scope completions.write",
+        log: &[("client", "logs")],
+        ..ORDINARY
+    },
+    Row {
+        code: "reference_misconfigured",
+        cause: "an API key that was set aside",
+        change: |setup| {
+            let more = json!({"rate_limits": [{"value": "many"}]});
+            setup.clients.auth = Auth::ApiKey { hash_file: hash_file() };
+            setup.snapshot = Some(stage::with_keys(vec![key("faulty", more)]));
+            setup.lenient = true;
+        },
+        ask: chat("x-portkey-api-key: pk-faulty"),
+        message: "the API key is misconfigured",
+        log: &[("client", "faulty"), ("reason", "rate_limits[0].value"), ("class", "misconfigured")],
         ..ORDINARY
     },
     Row {
@@ -439,3 +518,14 @@ pub const ROWS: &[Row] = &[
         ..ORDINARY
     },
 ];
+
+/// API keys are wanted, and these are known.
+fn with_keys(setup: &mut Setup) {
+    setup.clients.auth = Auth::ApiKey { hash_file: hash_file() };
+    setup.snapshot = Some(stage::with_keys(vec![
+        key("expired", json!({"expires_at": "2020-01-01T00:00:00Z"})),
+        key("logs", json!({"scopes": ["logs.view"]})),
+        key("pinned", json!({"defaults": {"allow_config_override": false}})),
+        key("metadata", json!({"defaults": {"metadata": {"team": "a"}}})),
+    ]));
+}

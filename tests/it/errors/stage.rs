@@ -86,3 +86,10 @@ pub fn snapshot() -> Value {
         "virtual_keys": names.iter().map(mapped).chain(special).collect::<Vec<_>>(),
     })
 }
+
+/// As [`snapshot`], with API keys.
+pub fn with_keys(api_keys: Vec<Value>) -> Value {
+    let mut snapshot = snapshot();
+    snapshot["api_keys"] = api_keys.into();
+    snapshot
+}

@@ -1,0 +1,253 @@
+//! Clients: who asks, what it may do, and how much of it.
+//!
+//! ```text
+//! authenticate   presented → hash_keys → the snapshot's key, in one way and time for every stranger
+//!                scope     what the path needs, and whether the key has it
+//!                defaults  the key's metadata and config onto the request
+//! ```
+//!
+//! With `client_auth: none` everybody is let in and belongs to the workspace that the configuration names, if any. Portkey's
+//! public documentation is the source of scopes, precedence and limits.
+
+mod defaults;
+mod hash_keys;
+mod presented;
+mod scope;
+
+pub use self::hash_keys::{HashKeyError, HashKeys};
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, LazyLock},
+};
+
+use http::request::Parts;
+use subtle::{Choice, ConstantTimeEq};
+use time::OffsetDateTime;
+
+use crate::model::{ApiKey, Caller, Defaults, KeyHash, Lifespan, Scope, Scopes, Snapshot};
+
+/// What the operator decides about clients.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// `client_auth`.
+    pub auth: Auth,
+}
+
+/// `client_auth`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// Whoever can connect is let in.
+    Open {
+        /// `workspace`: id or slug of the workspace every request belongs to; `None` = none in force.
+        workspace: Option<String>,
+    },
+    /// A key of the snapshot is needed.
+    ApiKey {
+        /// `api_key_hash_file`.
+        hash_file: PathBuf,
+    },
+}
+
+/// Lets clients in, or not; one for the process.
+#[derive(Debug)]
+pub struct Clients {
+    gate: Gate,
+}
+
+/// A client that was let in.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// On whose behalf the request is made.
+    pub caller: Caller,
+    /// Its key; `None` with `client_auth: none`.
+    pub key: Option<Arc<ApiKey>>,
+}
+
+/// Why a client was not let in. `proxy/reject.rs` turns each into status and code.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// Not a key, or none that can be used now. The reason is for the log alone.
+    #[error("the client is not known: {reason}")]
+    Unauthorized {
+        /// Why, in fixed words.
+        reason: &'static str,
+        /// The key, when it is one.
+        key: Option<Arc<str>>,
+    },
+    /// The key was set aside when the snapshot was loaded.
+    #[error("API key {key} is misconfigured: {reason}")]
+    Misconfigured {
+        /// The key's id.
+        key: Arc<str>,
+        /// Why, for the log.
+        reason: Arc<str>,
+    },
+    /// The key may not do this.
+    #[error("API key {key} lacks the scope {}", needed.as_str())]
+    Scope {
+        /// The key's id.
+        key: Arc<str>,
+        /// What the path needs.
+        needed: Scope,
+    },
+    /// The request brings a config, and the key allows none.
+    #[error("API key {key} allows no config but its own")]
+    ConfigOverride {
+        /// The key's id.
+        key: Arc<str>,
+    },
+    /// `x-portkey-metadata` cannot be joined with the key's.
+    #[error("x-portkey-metadata is no JSON object, or stands twice")]
+    Metadata,
+}
+
+#[derive(Debug)]
+enum Gate {
+    Open { workspace: Option<String> },
+    ApiKey { keys: HashKeys },
+}
+
+/// What a stranger's secret is compared with, so that a hash that leads nowhere takes the way of one that does. It has
+/// expired, so that it lets nobody in even if somebody knew a secret of this hash.
+static NOBODY: LazyLock<KeyHash> = LazyLock::new(|| KeyHash {
+    kid: "".into(),
+    hmac_sha256: [0; 32],
+    expires_at: Some(OffsetDateTime::UNIX_EPOCH),
+    key: Arc::new(ApiKey {
+        id: "".into(),
+        workspace_id: None,
+        scopes: Scopes::default(),
+        lifespan: Lifespan { active: false, expires_at: None },
+        exhausted: false,
+        defaults: Defaults::default(),
+        rate_limits: [].into(),
+        usage_limits: [].into(),
+        fault: None,
+    }),
+});
+
+// === impl Auth ===
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self::Open { workspace: None }
+    }
+}
+
+// === impl Denied ===
+
+impl Denied {
+    /// Id of the key, if it is known; for the log.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Unauthorized { key, reason: _ } => key.as_deref(),
+            Self::Misconfigured { key, .. } | Self::Scope { key, .. } | Self::ConfigOverride { key } => Some(key),
+            Self::Metadata => None,
+        }
+    }
+}
+
+// === impl Settings ===
+
+impl Settings {
+    /// The workspace every request belongs to, as it is configured.
+    pub fn workspace(&self) -> Option<&str> {
+        match &self.auth {
+            Auth::Open { workspace } => workspace.as_deref(),
+            Auth::ApiKey { .. } => None,
+        }
+    }
+
+    /// Whether clients have to show a key.
+    pub const fn authenticates(&self) -> bool {
+        match self.auth {
+            Auth::Open { .. } => false,
+            Auth::ApiKey { .. } => true,
+        }
+    }
+}
+
+// === impl Clients ===
+
+impl Clients {
+    /// Clients by `settings`.
+    ///
+    /// # Errors
+    /// [`HashKeyError`] when `api_key_hash_file` cannot be used.
+    pub fn new(settings: Settings) -> Result<Self, HashKeyError> {
+        let gate = match settings.auth {
+            Auth::Open { workspace } => Gate::Open { workspace },
+            Auth::ApiKey { hash_file } => Gate::ApiKey { keys: HashKeys::load(hash_file)? },
+        };
+        Ok(Self { gate })
+    }
+
+    /// Decides whether the client of a request may make it, and puts what its key says onto the head.
+    ///
+    /// # Errors
+    /// [`Denied`]; the request goes no further.
+    pub fn authenticate(&self, head: &mut Parts, snapshot: &Snapshot, now: OffsetDateTime) -> Result<Client, Denied> {
+        let keys = match &self.gate {
+            Gate::Open { workspace } => {
+                // A workspace that the snapshot does not know stays in force under its name, and so may use nothing of its own.
+                let workspace = workspace.as_deref().map(|configured| match snapshot.workspace_id(configured) {
+                    Some(id) => id.clone(),
+                    None => configured.into(),
+                });
+                return Ok(Client { caller: Caller { workspace }, key: None });
+            }
+            Gate::ApiKey { keys } => keys,
+        };
+        let unauthorized = |reason, key| Denied::Unauthorized { reason, key };
+        let presented = presented::take(&mut head.headers).map_err(|reason| unauthorized(reason, None))?;
+        let key = recognize(keys, presented.as_bytes(), snapshot, now)
+            .map_err(|(reason, id)| unauthorized(reason, (!id.is_empty()).then_some(id)))?;
+        if let Some(reason) = &key.fault {
+            return Err(Denied::Misconfigured { key: Arc::clone(&key.id), reason: Arc::clone(reason) });
+        }
+        if let Some(needed) = scope::needed(&head.method, head.uri.path())
+            && !key.scopes.contains(needed)
+        {
+            return Err(Denied::Scope { key: Arc::clone(&key.id), needed });
+        }
+        defaults::apply(key, &mut head.headers)?;
+        Ok(Client { caller: Caller { workspace: key.workspace_id.clone() }, key: Some(Arc::clone(key)) })
+    }
+
+    /// Looks for changed files.
+    pub fn refresh(&self) {
+        match &self.gate {
+            Gate::Open { .. } => {}
+            Gate::ApiKey { keys } => keys.refresh(),
+        }
+    }
+}
+
+/// The key that `presented` is a live secret of. Strangers, wrong secrets and keys that ended all take the same steps: as
+/// many hashes as there are lines in the hash file, one look-up and one comparison for each, one decision at the end.
+fn recognize<'s>(
+    keys: &HashKeys,
+    presented: &[u8],
+    snapshot: &'s Snapshot,
+    now: OffsetDateTime,
+) -> Result<&'s Arc<ApiKey>, (&'static str, Arc<str>)> {
+    let nobody: &KeyHash = &NOBODY;
+    let mut known: Option<&'s KeyHash> = None;
+    for key in keys.current().iter() {
+        let digest = key.hash(presented);
+        let found = snapshot.api_key(&digest);
+        let candidate = found.unwrap_or(nobody);
+        let equal = candidate.hmac_sha256.ct_eq(&digest)
+            & candidate.kid.as_bytes().ct_eq(key.kid().as_bytes())
+            & Choice::from(u8::from(presented::is_possible(presented)));
+        known = if bool::from(equal) { found } else { known };
+    }
+    let hash = known.unwrap_or(nobody);
+    let live = hash.expires_at.is_none_or(|end| now < end) & hash.key.lifespan.usable_at(now);
+    match (live, known) {
+        (true, Some(hash)) => Ok(&hash.key),
+        (_, None) => Err(("no such key", Arc::clone(&hash.key.id))),
+        (false, Some(_)) => Err(("the key is not active, or it or this secret has expired", Arc::clone(&hash.key.id))),
+    }
+}

@@ -1,0 +1,309 @@
+//! `api_keys[]` → [`ApiKey`], found by the hashes of its secrets.
+//!
+//! A key with any fault is set aside whole: one that lost a limit, or its scopes, must not go on without. Its readable
+//! hashes stay, so that its owner is told `reference_misconfigured` and not that the secret is wrong.
+
+use std::{collections::HashMap, sync::Arc};
+
+use serde_json::value::RawValue;
+use time::{Duration, OffsetDateTime, Time, UtcOffset};
+
+use super::{
+    Context,
+    findings::{Findings, Ids, Quoted, Report},
+    parse_instant,
+};
+use crate::model::{
+    ApiKey, Counted, Defaults, NANODOLLARS, RateLimit, RateUnit, Reset, Scopes, Snapshot, Spent, StoredConfig,
+    UsageLimit,
+    raw::{self, Given},
+};
+
+/// Most hashes of one key. Two are alive while it rotates; more is a fault of whoever wrote them.
+const MAX_HASHES: usize = 8;
+/// Largest `credit_limit`, in dollars or tokens; sums of it fit every counter.
+const MAX_CREDIT: f64 = 1e9;
+const MAX_TOKENS: f64 = 1e15;
+/// Days of the longest period.
+const MAX_DAYS: u64 = 365;
+
+/// A hash, before it is known whose it is.
+type Hash = (Arc<str>, [u8; 32], Option<OffsetDateTime>);
+
+/// Links the keys into `snapshot`, whose configs must be there.
+pub(super) fn link(
+    given: Given<Vec<&RawValue>>,
+    context: &mut Context<'_>,
+    findings: &mut Findings,
+    snapshot: &mut Snapshot,
+) {
+    const LIST: &str = "api_keys";
+    let mut ids = Ids::default();
+    let rows = findings.rows(LIST, given);
+    snapshot.api_keys.reserve(rows.len());
+    let configs: HashMap<Arc<str>, Arc<StoredConfig>> =
+        snapshot.configs.iter().map(|config| (Arc::clone(&config.id), Arc::clone(config))).collect();
+    for (index, row) in rows.into_iter().enumerate() {
+        let Some(row) = findings.row::<raw::ApiKey<'_>>(LIST, index, row) else { continue };
+        let mut report = findings.report(LIST, index);
+        let Some(named) = report.named(row.id, Given::Absent) else { continue };
+        let workspace_id = context.workspaces.owner(row.workspace_id, &mut report);
+        let id = report.identified(named, None, &mut ids).id;
+        let exhausted = matches!(&row.status, Given::Value(status) if status.eq_ignore_ascii_case("exhausted"));
+        let status = if exhausted { Given::Absent } else { row.status };
+        let lifespan = report.lifespan(status, row.expires_at);
+        let scopes = report.value("scopes", row.scopes, "a list of scopes").unwrap_or_default();
+        let hashes = hashes(row.hashes, context, &mut report, snapshot);
+        let key = ApiKey {
+            scopes: Scopes::parse(scopes.iter().map(String::as_str)),
+            lifespan,
+            exhausted,
+            defaults: defaults(row.defaults, workspace_id.as_deref(), &configs, snapshot, &mut report),
+            rate_limits: rate_limits(row.rate_limits, &mut report).into(),
+            usage_limits: usage_limits(row.usage_limits, &mut report).into(),
+            fault: report.into_fault(),
+            workspace_id,
+            id,
+        };
+        snapshot.api_keys.insert(Arc::new(key), hashes);
+    }
+}
+
+fn hashes(
+    given: Given<Vec<&RawValue>>,
+    context: &mut Context<'_>,
+    report: &mut Report<'_>,
+    snapshot: &Snapshot,
+) -> Vec<Hash> {
+    let Some(rows) = report.value("hashes", given, "a list") else { return Vec::new() };
+    if rows.len() > MAX_HASHES {
+        report.fault("hashes", format_args!("holds more than {MAX_HASHES}; remove those that are over"));
+    }
+    let mut hashes: Vec<Hash> = Vec::with_capacity(rows.len().min(MAX_HASHES));
+    for (at, row) in rows.into_iter().take(MAX_HASHES).enumerate() {
+        let key = |member: &str| format!("hashes[{at}]{member}");
+        let Some(row) = raw::row::<raw::KeyHash>(row) else {
+            report.fault(key(""), "must be an object that names each of its fields once");
+            continue;
+        };
+        let kid = report.required_text(key(".kid"), row.kid);
+        let expires_at = instant(&key(".expires_at"), row.expires_at, report);
+        let digest = report.required_text(key(".hmac_sha256"), row.hmac_sha256).and_then(|text| {
+            let digest = digest(&text);
+            if digest.is_none() {
+                report.fault(key(".hmac_sha256"), "must be 64 hexadecimal digits; `sidekey hash-key` prints them");
+            }
+            digest
+        });
+        let (Some(kid), Some(digest), Ok(expires_at)) = (kid, digest, expires_at) else { continue };
+        if !snapshot.api_keys.is_free(&digest) || hashes.iter().any(|(_, other, _)| *other == digest) {
+            report.refuse(key(".hmac_sha256"), "is the hash of an earlier secret, too");
+            continue;
+        }
+        hashes.push((context.names.intern(&kid), digest, expires_at));
+    }
+    hashes
+}
+
+fn defaults(
+    given: Given<&RawValue>,
+    workspace: Option<&str>,
+    configs: &HashMap<Arc<str>, Arc<StoredConfig>>,
+    snapshot: &Snapshot,
+    report: &mut Report<'_>,
+) -> Defaults {
+    let Some(raw) = report.value("defaults", given, "an object") else { return Defaults::default() };
+    let Some(raw) = raw::row::<raw::Defaults>(raw) else {
+        report.fault("defaults", "must be an object that names each of its fields once");
+        return Defaults::default();
+    };
+    let metadata = report.value("defaults.metadata", raw.metadata, "an object").filter(|metadata| !metadata.is_empty());
+    let override_ = report.value("defaults.allow_config_override", raw.allow_config_override, "true or false");
+    let named = report.text("defaults.config_id", raw.config_id);
+    let named = named.or_else(|| report.text("defaults.config_slug", raw.config_slug));
+    let config = named.and_then(|named| {
+        let by_slug = snapshot.configs.find(&named, workspace);
+        let by_id = || {
+            // What a request would reach by the slug has to be the config that is meant.
+            let meant = configs.get(&*named)?;
+            snapshot.configs.find(&meant.slug, workspace).ok().filter(|found| Arc::ptr_eq(found, meant))
+        };
+        let slug = by_slug.ok().or_else(by_id).map(|config| Arc::clone(&config.slug));
+        if slug.as_ref().is_none_or(|slug| !slug.starts_with("pc-")) {
+            let named = Quoted(&named);
+            report.fault("defaults.config_id", format_args!("{named} is no config that this key may use"));
+        }
+        slug
+    });
+    Defaults { metadata: metadata.map(Arc::new), config, allow_config_override: override_.unwrap_or(true) }
+}
+
+fn rate_limits(given: Given<Vec<&RawValue>>, report: &mut Report<'_>) -> Vec<RateLimit> {
+    let rows = report.value("rate_limits", given, "a list").unwrap_or_default();
+    let mut limits: Vec<RateLimit> = Vec::with_capacity(rows.len());
+    for (at, row) in rows.into_iter().enumerate() {
+        let key = |member: &str| format!("rate_limits[{at}]{member}");
+        let Some(row) = raw::row::<raw::RateLimit>(row) else {
+            report.fault(key(""), "must be an object that names each of its fields once");
+            continue;
+        };
+        let counts = match report.text(key(".type"), row.counts).as_deref() {
+            None | Some("requests") => Some(Counted::Requests),
+            Some("tokens") => Some(Counted::Tokens),
+            Some(_) => {
+                report.fault(key(".type"), "must be requests or tokens");
+                None
+            }
+        };
+        let per = match report.text(key(".unit"), row.unit) {
+            None => Some(RateUnit::Minute),
+            Some(text) => {
+                let unit = RateUnit::ALL.into_iter().find(|unit| unit.as_str() == text);
+                if unit.is_none() {
+                    report.fault(key(".unit"), "must be rps, rpm, rph, rpd or rpw");
+                }
+                unit
+            }
+        };
+        let value = match row.value {
+            Given::Absent => {
+                report.fault(key(".value"), "is missing");
+                None
+            }
+            value => report.value(key(".value"), value, "a whole number"),
+        };
+        let (Some(counts), Some(per), Some(value)) = (counts, per, value) else { continue };
+        match limits.iter_mut().find(|limit| (limit.counts, limit.per) == (counts, per)) {
+            // One counter, so one limit: the tighter of the two holds anyway.
+            Some(limit) => limit.value = limit.value.min(value),
+            None => limits.push(RateLimit { counts, per, value }),
+        }
+    }
+    limits
+}
+
+fn usage_limits(given: Given<&RawValue>, report: &mut Report<'_>) -> Vec<UsageLimit> {
+    let raw = match given {
+        Given::Value(raw) => raw,
+        Given::Absent => return Vec::new(),
+        Given::Unusable => {
+            report.fault("usage_limits", "must be an object");
+            return Vec::new();
+        }
+    };
+    let rows: Vec<&RawValue> = match serde_json::from_str(raw.get()) {
+        Ok(rows) => rows,
+        Err(_) => vec![raw],
+    };
+    let mut limits: Vec<UsageLimit> = Vec::with_capacity(rows.len());
+    for row in rows {
+        let Some(limit) = usage_limit(row, report) else { continue };
+        if limits.iter().any(|other| (other.counts, other.reset) == (limit.counts, limit.reset)) {
+            report.fault("usage_limits", "holds two limits of one type and period; remove one");
+        }
+        limits.push(limit);
+    }
+    limits
+}
+
+fn usage_limit(raw: &RawValue, report: &mut Report<'_>) -> Option<UsageLimit> {
+    let Some(raw) = raw::row::<raw::UsageLimit>(raw) else {
+        report.fault("usage_limits", "must be an object that names each of its fields once");
+        return None;
+    };
+    let counts = match report.text("usage_limits.type", raw.counts).as_deref() {
+        None | Some("cost") => Spent::Cost,
+        Some("tokens") => Spent::Tokens,
+        Some(_) => {
+            report.fault("usage_limits.type", "must be cost or tokens");
+            return None;
+        }
+    };
+    let (unit, most) = match counts {
+        Spent::Cost => (NANODOLLARS, MAX_CREDIT),
+        Spent::Tokens => (1, MAX_TOKENS),
+    };
+    let mut amount = |key: &str, given: Given<f64>| {
+        let amount = report.value(key, given, "a number")?;
+        if amount > 0.0 && amount <= most {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be in range")]
+            return Some((amount * unit as f64).round() as u64);
+        }
+        report.fault(key, format_args!("must be above 0 and at most {most:.0}"));
+        None
+    };
+    let limit = amount("usage_limits.credit_limit", raw.credit_limit);
+    let alert_threshold = amount("usage_limits.alert_threshold", raw.alert_threshold);
+    if limit.is_some_and(|limit| alert_threshold.is_some_and(|threshold| threshold > limit)) {
+        report.fault("usage_limits.alert_threshold", "is above credit_limit; lower it");
+    }
+    let word = report.text("usage_limits.periodic_reset", raw.periodic_reset);
+    let days = report.value("usage_limits.periodic_reset_days", raw.periodic_reset_days, "a whole number");
+    let reset = match (word.as_deref(), days) {
+        (None, None) => Reset::Never,
+        (Some("weekly"), None) => Reset::Weekly,
+        (Some("monthly"), None) => Reset::Monthly,
+        (None, Some(days @ 1..=MAX_DAYS)) => Reset::Days(u16::try_from(days).unwrap_or(u16::MAX)),
+        (None, Some(_)) => {
+            report.fault("usage_limits.periodic_reset_days", format_args!("must be 1 to {MAX_DAYS}"));
+            return None;
+        }
+        (Some(_), None) => {
+            report.fault("usage_limits.periodic_reset", "must be weekly or monthly");
+            return None;
+        }
+        (Some(_), Some(_)) => {
+            report.fault("usage_limits.periodic_reset_days", "stands beside periodic_reset; remove one");
+            return None;
+        }
+    };
+    let next = instant("usage_limits.next_usage_reset_at", raw.next_usage_reset_at, report).ok()?;
+    // No limit and no threshold: there is nothing to watch.
+    (limit.is_some() || alert_threshold.is_some()).then_some(UsageLimit {
+        counts,
+        limit: limit.unwrap_or(u64::MAX),
+        alert_threshold,
+        reset,
+        next_reset_at: next.map(midnight),
+    })
+}
+
+/// A point in time, or the fault that it is none.
+fn instant(key: &str, given: Given<String>, report: &mut Report<'_>) -> Result<Option<OffsetDateTime>, ()> {
+    match given {
+        Given::Absent => Ok(None),
+        Given::Value(text) if text.is_empty() => Ok(None),
+        Given::Value(text) => match parse_instant(&text) {
+            Some(instant) => Ok(Some(instant)),
+            None => {
+                report.fault(key, "must be a time like 2026-11-21T03:00:00Z, or null");
+                Err(())
+            }
+        },
+        Given::Unusable => {
+            report.fault(key, "must be a time like 2026-11-21T03:00:00Z, or null");
+            Err(())
+        }
+    }
+}
+
+/// The midnight of UTC at or after `instant`.
+fn midnight(instant: OffsetDateTime) -> OffsetDateTime {
+    let utc = instant.to_offset(UtcOffset::UTC);
+    let midnight = utc.replace_time(Time::MIDNIGHT);
+    if midnight < utc { midnight.checked_add(Duration::DAY).unwrap_or(midnight) } else { midnight }
+}
+
+/// Thirty-two bytes from hexadecimal digits.
+fn digest(text: &str) -> Option<[u8; 32]> {
+    let digits = text.as_bytes();
+    if digits.len() != 64 {
+        return None;
+    }
+    let mut digest = [0; 32];
+    for (byte, pair) in digest.iter_mut().zip(digits.chunks_exact(2)) {
+        let digit = |at: usize| pair.get(at).and_then(|&digit| char::from(digit).to_digit(16));
+        *byte = u8::try_from(digit(0)? * 16 + digit(1)?).ok()?;
+    }
+    Some(digest)
+}
