@@ -16,11 +16,13 @@
 
 pub mod fake;
 mod file;
+#[cfg(feature = "gcp")]
+mod gcp_sm;
 mod guard;
 pub mod registry;
-#[cfg(any(feature = "azure", feature = "vault"))]
+#[cfg(any(feature = "azure", feature = "gcp", feature = "vault"))]
 mod retry;
-#[cfg(any(feature = "azure", feature = "vault"))]
+#[cfg(any(feature = "azure", feature = "gcp", feature = "vault"))]
 mod session;
 #[cfg(feature = "vault")]
 mod vault;

@@ -14,7 +14,10 @@ use crate::{
     feed::file,
     manager::{
         self,
-        registry::{Ambient, AwsSettings, AzureSettings, FileSettings, GcpSettings, RegistrySettings, VaultSettings},
+        registry::{
+            Ambient, AwsSettings, AzureSettings, Environment, FileSettings, GcpSettings, RegistrySettings,
+            VaultSettings,
+        },
     },
     model::ManagerType,
     proxy::{self, Limits, TlsSettings, UpstreamSettings},
@@ -222,6 +225,7 @@ pub fn managers(reader: &mut Reader<'_>) -> RegistrySettings {
             endpoint_url: reader.optional("managers.gcp.endpoint_url", value::base_url),
             token_url: reader.optional("managers.gcp.token_url", value::endpoint),
             ambient: ambient(reader, ManagerType::GcpSm),
+            environment: Environment::process(),
         },
         vault: VaultSettings {
             ca_file: reader.optional("managers.vault.ca_file", value::readable_file),

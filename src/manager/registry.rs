@@ -2,7 +2,9 @@
 
 mod settings;
 
-pub use settings::{Ambient, AwsSettings, AzureSettings, FileSettings, GcpSettings, RegistrySettings, VaultSettings};
+pub use settings::{
+    Ambient, AwsSettings, AzureSettings, Environment, FileSettings, GcpSettings, RegistrySettings, VaultSettings,
+};
 
 use std::{
     collections::HashMap,
@@ -14,10 +16,14 @@ use std::{
 
 use tokio::time::Instant;
 
+#[cfg(feature = "gcp")]
+use super::gcp_sm;
+#[cfg(any(feature = "gcp", feature = "vault"))]
+use super::session::LoginObserver;
+#[cfg(feature = "vault")]
+use super::vault;
 use super::{FailureClass, FetchError, Managers, SecretManager, file::Files, guard::Guarded};
-#[cfg(feature = "vault")]
-use super::{session::LoginObserver, vault};
-#[cfg(feature = "vault")]
+#[cfg(any(feature = "gcp", feature = "vault"))]
 use crate::metric::FetchLabels;
 use crate::{
     egress::{Lookup, SystemLookup, Transport},
@@ -40,6 +46,8 @@ pub struct Registry {
     settings: RegistrySettings,
     metrics: Arc<Metrics>,
     files: Option<Arc<Files>>,
+    #[cfg(feature = "gcp")]
+    google: Arc<Transport>,
     #[cfg(feature = "vault")]
     vault: Arc<Transport>,
     objects: Mutex<Objects>,
@@ -87,6 +95,8 @@ impl Registry {
                 .map(Arc::new)
                 .map_err(|error| chain(&error))
         };
+        #[cfg(feature = "gcp")]
+        let google = transport(&None)?;
         #[cfg(feature = "vault")]
         let vault = transport(&settings.vault.ca_file)?;
         let objects = Mutex::new(Objects { by_identity: HashMap::new(), swept_at: Instant::now() });
@@ -94,6 +104,8 @@ impl Registry {
             settings,
             metrics,
             files: files.map(Arc::new),
+            #[cfg(feature = "gcp")]
+            google,
             #[cfg(feature = "vault")]
             vault,
             objects,
@@ -112,6 +124,8 @@ impl Registry {
         location: Option<&SecretLocation>,
     ) -> Result<(), String> {
         match (manager, auth) {
+            #[cfg(feature = "gcp")]
+            (ManagerType::GcpSm, AuthConfig::Gcp(auth)) => gcp_sm::admit(auth, location, &self.settings.gcp),
             #[cfg(feature = "vault")]
             (ManagerType::HashicorpVault, AuthConfig::Vault(auth)) => {
                 vault::admit(auth, location, &self.settings.vault, &self.vault)
@@ -128,6 +142,11 @@ impl Registry {
 
     fn make(&self, reference: &Reference) -> Result<Arc<dyn SecretManager>, FetchError> {
         let inner: Arc<dyn SecretManager> = match &reference.auth {
+            #[cfg(feature = "gcp")]
+            AuthConfig::Gcp(auth) => {
+                let (settings, observer) = (&self.settings, self.observer(reference));
+                Arc::new(gcp_sm::GcpSm::new(auth, &settings.gcp, &settings.bounds, &self.google, observer)?)
+            }
             #[cfg(feature = "vault")]
             AuthConfig::Vault(auth) => {
                 let settings = &self.settings;
@@ -143,9 +162,8 @@ impl Registry {
                 Some(files) => Arc::clone(files) as _,
                 None => return Err(misfit("the file manager is off".to_owned())),
             },
-            #[cfg(not(feature = "vault"))]
-            AuthConfig::Vault(_) => return Err(misfit("built without the feature vault".to_owned())),
-            AuthConfig::Aws(_) | AuthConfig::Azure(_) | AuthConfig::Gcp(_) => {
+            #[allow(unreachable_patterns, reason = "what a build lacks is the choice of its features")]
+            AuthConfig::Aws(_) | AuthConfig::Azure(_) | AuthConfig::Gcp(_) | AuthConfig::Vault(_) => {
                 return Err(misfit(format!("this build has no manager {}", reference.manager_type.as_str())));
             }
         };
@@ -153,7 +171,7 @@ impl Registry {
         Ok(Arc::new(Guarded::new(inner, reference.manager_type, &self.settings.bounds, metrics)))
     }
 
-    #[cfg(feature = "vault")]
+    #[cfg(any(feature = "gcp", feature = "vault"))]
     fn observer(&self, reference: &Reference) -> LoginObserver {
         let (metrics, manager) = (Arc::clone(&self.metrics), reference.manager_type.as_str());
         Box::new(move |failure| {

@@ -4,6 +4,8 @@
 
 mod fake;
 mod file;
+#[cfg(feature = "gcp")]
+mod gcp_sm;
 #[cfg(feature = "vault")]
 mod vault;
 

@@ -1,6 +1,6 @@
 //! `managers.*`: what the registry is built with, and whether references may use the sidecar's own identity.
 
-use std::path::PathBuf;
+use std::{env, fmt, path::PathBuf, sync::Arc};
 
 use url::Url;
 
@@ -48,6 +48,14 @@ pub struct AwsSettings {
     pub ambient_ssm: Ambient,
 }
 
+/// Environment variables that cloud identities are found by (`AWS_…`, `GOOGLE_…`). Empty by default, so that nothing depends on where a
+/// test runs.
+#[derive(Clone)]
+pub struct Environment(Arc<Variables>);
+
+/// The value of a variable by its name.
+type Variables = dyn Fn(&str) -> Option<String> + Send + Sync;
+
 /// `managers.azure.*`.
 #[derive(Clone, Debug, Default)]
 pub struct AzureSettings {
@@ -69,6 +77,8 @@ pub struct GcpSettings {
     pub token_url: Option<Url>,
     /// `managers.gcp_sm.ambient`, `.ambient_paths`.
     pub ambient: Ambient,
+    /// What the sidecar's own identity is found by.
+    pub environment: Environment,
 }
 
 /// `managers.vault.*`.
@@ -104,6 +114,39 @@ pub struct Ambient {
     pub allowed: bool,
     /// `ambient_paths`: prefixes of `secret_path`; empty = all.
     pub paths: Vec<String>,
+}
+
+// === impl Environment ===
+
+impl Environment {
+    /// The environment of this process.
+    pub fn process() -> Self {
+        Self(Arc::new(|name| env::var(name).ok()))
+    }
+
+    /// These variables and no others.
+    pub fn of(variables: &[(&str, &str)]) -> Self {
+        let variables: Vec<_> = variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        Self(Arc::new(move |name| variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())))
+    }
+
+    /// A variable without outer white space; an empty one counts as unset, as in the SDKs of the clouds.
+    pub fn get(&self, name: &str) -> Option<String> {
+        (self.0)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    }
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        Self::of(&[])
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // It holds secrets.
+        f.write_str("Environment")
+    }
 }
 
 // === impl Ambient ===
