@@ -1,5 +1,6 @@
 //! The real servers: where `tests/components/install` put them, and how each is started for one test.
 
+mod drongo;
 mod gateway;
 pub mod kube;
 mod openbao;
@@ -9,6 +10,7 @@ use std::{
     path::PathBuf,
 };
 
+pub use drongo::Drongo;
 pub use gateway::Gateway;
 pub use kube::KubeApiserver;
 pub use openbao::OpenBao;

@@ -31,6 +31,7 @@ mod command;
 mod components;
 mod drain;
 mod errors;
+mod gcp;
 mod harness;
 mod login;
 mod namespace;
@@ -73,6 +74,9 @@ fn main() -> ExitCode {
         login::by_approle,
         login::by_service_account,
         login::refused,
+        gcp::by_service_account_key,
+        gcp::by_metadata_server,
+        gcp::by_federation,
         coalescing::a_thousand_cold_requests_cost_one_read,
         coalescing::the_client_that_caused_a_read_may_leave,
         coalescing::keys_of_one_document_cost_one_read,
