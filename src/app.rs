@@ -29,8 +29,9 @@ use crate::{
     },
     manager::registry::Registry,
     metric::Metrics,
-    proxy::{self, BindError, Proxy, Server, Shutdown, UpstreamError},
+    proxy::{self, BindError, Proxy, Server, Shutdown, UpstreamError, audit::Audit},
     resolve::Resolver,
+    telemetry::{AuditFile, AuditWriter},
 };
 
 /// How long the first snapshot may take before clients are served without it (503 `no_snapshot`).
@@ -49,6 +50,7 @@ pub struct Sidecar {
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
     reload: Option<Reload>,
+    audit: Option<(Audit, AuditWriter)>,
     serving: JoinHandle<()>,
     background: TaskTracker,
     end: CancellationToken,
@@ -70,6 +72,9 @@ pub enum StartError {
     /// `listen` or `tls.*`.
     #[error("clients cannot be served")]
     Clients(#[from] BindError),
+    /// `audit.file`.
+    #[error("audit.file cannot be written")]
+    Audit(#[source] io::Error),
     /// `admin_token_file` or `fingerprint_key_file`.
     #[error("the operator API cannot be set up")]
     Operator(#[from] OperatorError),
@@ -102,7 +107,11 @@ impl Sidecar {
         let clients = Arc::new(Clients::new(config.clients)?);
         let metered = Arc::clone(&metrics);
         let proxy = Proxy::new(&config.proxy, Arc::clone(&feed), dialect, Arc::clone(&resolver), clients, metered)?;
-        let proxy = Arc::new(proxy);
+        let audit = audit(&config.audit, &metrics).map_err(StartError::Audit)?;
+        let proxy = Arc::new(match &audit {
+            Some((audit, _)) => proxy.audited(audit.clone()),
+            None => proxy,
+        });
         let server = Server::bind(&config.proxy)?;
         let address = config.admin.listen;
         let admin = Admin::bind(&config.admin).await.map_err(|source| StartError::Admin { address, source })?;
@@ -142,6 +151,7 @@ impl Sidecar {
             metrics,
             shutdown,
             reload,
+            audit,
             serving,
             background,
             end,
@@ -174,8 +184,11 @@ impl Sidecar {
         &self.shutdown
     }
 
-    /// Reads every file again, changed or not, and every secret in memory; returns at once.
+    /// Reads every file again, changed or not, and every secret in memory, and opens the audit file anew; returns at once.
     pub fn reload(&self) {
+        if let Some((_, writer)) = &self.audit {
+            writer.reopen();
+        }
         if let Some(reload) = &self.reload {
             reload.request();
         }
@@ -224,6 +237,11 @@ impl Sidecar {
         if timeout(FAREWELL, self.background.wait()).await.is_err() {
             warn!(tasks = self.background.len(), "Background tasks are left to the end of the process.");
         }
+        if let Some((audit, _)) = &self.audit
+            && timeout(FAREWELL, audit.flush()).await.is_err()
+        {
+            warn!("The last lines of the use audit are lost, its file does not take them.");
+        }
     }
 }
 
@@ -237,6 +255,7 @@ impl StartError {
             | Self::Upstream(_)
             | Self::Operator(_)
             | Self::HashKeys(_)
+            | Self::Audit(_)
             | Self::Clients(BindError::Tls(_)) => true,
             Self::Clients(BindError::Listen { .. }) | Self::Admin { .. } => false,
         }
@@ -253,6 +272,12 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
         behind = cause.source();
     }
     text
+}
+
+/// Where uses are recorded, and who writes them; `None` when nobody is to.
+fn audit(file: &AuditFile, metrics: &Arc<Metrics>) -> io::Result<Option<(Audit, AuditWriter)>> {
+    let (audit, messages) = Audit::queue(Arc::clone(metrics));
+    Ok(AuditWriter::start(file, messages, Arc::clone(metrics))?.map(|writer| (audit, writer)))
 }
 
 /// Whether this process may use a reference.

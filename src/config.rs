@@ -51,6 +51,8 @@ pub struct Config {
     pub managers: RegistrySettings,
     /// `log.*`.
     pub log: telemetry::Settings,
+    /// `audit.*`.
+    pub audit: telemetry::AuditFile,
     /// `fingerprint_key_file`: keys the fingerprints of values; `None` = a key of the process.
     pub fingerprint_key_file: Option<PathBuf>,
 }
@@ -132,6 +134,7 @@ impl Config {
             cache: sections::cache(reader, managers.bounds.fetch_deadline),
             managers,
             log: sections::log(reader),
+            audit: sections::audit(reader),
             fingerprint_key_file: reader.optional("fingerprint_key_file", value::readable_file),
         }
     }

@@ -56,6 +56,8 @@ pub struct Metrics {
     pub snapshot_set_aside: Gauge,
     /// Injected values found in a reply and replaced.
     pub redactions: Counter,
+    /// Lines of the use audit, by outcome (`written`, `dropped`).
+    pub audit_lines: Family<OutcomeLabels, Counter>,
     /// Requests to the operator API, by operation and outcome code.
     pub operator_requests: Family<OperatorLabels, Counter>,
 }
@@ -134,6 +136,7 @@ impl Metrics {
             snapshot_loads: Family::default(),
             snapshot_set_aside: Gauge::default(),
             redactions: Counter::default(),
+            audit_lines: Family::default(),
             operator_requests: Family::default(),
         };
         metrics.register();
@@ -196,6 +199,7 @@ impl Metrics {
         r.register("snapshot_loads", "Snapshots read by outcome", self.snapshot_loads.clone());
         r.register("snapshot_set_aside", "Objects of the current snapshot set aside", self.snapshot_set_aside.clone());
         r.register("redactions", "Injected values found in a reply and replaced", self.redactions.clone());
+        r.register("audit_lines", "Lines of the use audit by outcome", self.audit_lines.clone());
         r.register(
             "operator_requests",
             "Requests to the operator API by operation and outcome code",
@@ -240,6 +244,7 @@ mod tests {
         metrics.fetch_seconds.get_or_create(&ManagerLabels { manager: "" }).observe(0.0);
         metrics.logins.get_or_create(&FetchLabels { manager: "", class: "" }).inc();
         metrics.snapshot_loads.get_or_create(&OutcomeLabels { outcome: "" }).inc();
+        metrics.audit_lines.get_or_create(&OutcomeLabels { outcome: "" }).inc();
         metrics.operator_requests.get_or_create(&OperatorLabels { operation: "", code: "" }).inc();
         let text = metrics.expose(Exposition::Prometheus);
         let mut rows: Vec<String> = Vec::new();

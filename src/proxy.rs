@@ -6,10 +6,12 @@
 //! upstream    pooled HTTP/1.1               websocket    a planned handshake, then bytes
 //! peek, body  streams, unbuffered           redact       injected values out of replies
 //! reject      the only table of errors      access       the only line about a request
+//! audit       who used which credential
 //! ```
 
 mod access;
 mod activity;
+pub mod audit;
 mod body;
 mod connection;
 mod heartbeat;
@@ -39,13 +41,14 @@ pub use self::{
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt as _;
-use http::{Request, Response, StatusCode, header::ACCEPT_ENCODING, request::Parts};
+use http::{HeaderName, Request, Response, StatusCode, header::ACCEPT_ENCODING, request::Parts};
 use hyper::body::{Body as _, Incoming};
 use time::OffsetDateTime;
 
 use self::{
     access::Access,
     activity::InFlight,
+    audit::Audit,
     body::RequestBody,
     peek::{Budget, Peeked},
     redact::Redactor,
@@ -64,6 +67,9 @@ use crate::{
     secret::Credential,
 };
 
+/// Where the credentials of a request come from, when the operator lets clients know.
+const PROVENANCE: HeaderName = HeaderName::from_static("x-sidekey-provenance");
+
 /// Everything a request needs; one for the process.
 #[derive(Debug)]
 pub struct Proxy {
@@ -77,6 +83,8 @@ pub struct Proxy {
     peeked: Budget,
     sessions: Sessions,
     metrics: Arc<Metrics>,
+    audit: Option<Audit>,
+    provenance: bool,
 }
 
 // === impl Proxy ===
@@ -105,7 +113,15 @@ impl Proxy {
             peeked: Budget::default(),
             sessions: Sessions::new(settings.limits.session_max),
             metrics,
+            audit: None,
+            provenance: settings.provenance,
         })
+    }
+
+    /// Has each use of a credential recorded.
+    #[must_use]
+    pub fn audited(self, audit: Audit) -> Self {
+        Self { audit: Some(audit), ..self }
     }
 
     /// Asks the gateway for a sign of life; any answer is one.
@@ -124,14 +140,18 @@ impl Proxy {
 
     /// Answers a request, in any case. The line about it and its count are written here.
     async fn serve(self: Arc<Self>, request: Request<Incoming>, in_flight: InFlight) -> Response<ResponseBody> {
-        let mut access = Access::begin(Some(&request), &self.metrics);
+        let mut access = Access::begin(Some(&request), &self.metrics, self.audit.as_ref());
         let mut in_flight = Some(in_flight);
         // A panic must not take the other requests of the connection with it.
         let answered = AssertUnwindSafe(self.handle(request, &mut access, &mut in_flight)).catch_unwind().await;
-        let response = answered.unwrap_or(Err(Refusal::Internal)).unwrap_or_else(|refusal| {
+        let mut response = answered.unwrap_or(Err(Refusal::Internal)).unwrap_or_else(|refusal| {
             access.refused(&refusal);
             refusal.respond(access.request_id)
         });
+        if self.provenance {
+            response.headers_mut().remove(PROVENANCE);
+            response.headers_mut().extend(access.provenance().map(|list| (PROVENANCE, list)));
+        }
         access.finish(response.status());
         response.map(|body| body.counted(in_flight))
     }
@@ -175,6 +195,7 @@ impl Proxy {
         if let Some(handshake) = &handshake {
             handshake.write(&mut head);
         }
+        access.used(&plan, &head);
         access.sending();
 
         let method = head.method.clone();
@@ -194,7 +215,7 @@ impl Proxy {
 
     /// Answers with `refusal`, whatever is asked; `None` when that never became known.
     fn refuse(&self, request: Option<&Request<Incoming>>, refusal: &Refusal) -> Response<ResponseBody> {
-        let mut access = Access::begin(request, &self.metrics);
+        let mut access = Access::begin(request, &self.metrics, None);
         access.refused(refusal);
         let response = refusal.respond(access.request_id);
         access.finish(response.status());

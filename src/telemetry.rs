@@ -4,8 +4,10 @@
 //! Libraries that speak HTTP are held at `warn` unless `RUST_LOG` names them; the Vault client library is silent whatever
 //! it says, because it prints requests and answers. Panic messages are left out: they quote what was worked on.
 
+mod audit;
 mod capture;
 
+pub use audit::{AuditFile, Writer as AuditWriter};
 pub use capture::Capture;
 pub use tracing::Level;
 

@@ -38,7 +38,6 @@ pub fn unbuilt(reader: &mut Reader<'_>) {
     reader.later("control_plane", CONTROL_PLANE);
     reader.later("sealing", "sealed values cannot be opened yet");
     reader.later("recovery", "a refused credential is not fetched again and replayed yet");
-    reader.later("audit", "there is no audit log of uses yet");
     reader.later("webhook_listen", "there are no webhooks yet");
     reader.later("prewarm", "secrets are not fetched ahead of the first request yet");
 }
@@ -83,7 +82,8 @@ pub fn proxy(reader: &mut Reader<'_>, keys: bool) -> proxy::Settings {
              client_auth: api_key or tls.client_ca_file, or set allow_unauthenticated: true if something in front of it authenticates clients"
         ));
     }
-    proxy::Settings { listen, tls, upstream, control_plane: None, limits: limits(reader) }
+    let provenance = reader.flag("provenance_header", false);
+    proxy::Settings { listen, tls, upstream, control_plane: None, provenance, limits: limits(reader) }
 }
 
 fn upstream(reader: &mut Reader<'_>) -> UpstreamSettings {
@@ -305,6 +305,16 @@ pub fn log(reader: &mut Reader<'_>) -> telemetry::Settings {
         ),
         format: reader.optional_word("log.format", &[("json", Format::Json), ("text", Format::Text)]),
     }
+}
+
+/// `audit.*`.
+pub fn audit(reader: &mut Reader<'_>) -> telemetry::AuditFile {
+    use telemetry::AuditFile;
+    reader.text("audit.file", AuditFile::default(), |text| match text {
+        "stderr" => Ok(AuditFile::Stderr),
+        "none" => Ok(AuditFile::None),
+        path => value::path(path).map(AuditFile::Path),
+    })
 }
 
 /// Where zero means without a limit.

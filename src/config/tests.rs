@@ -103,15 +103,14 @@ fn every_key_of_a_later_version_is_refused() {
             "{text}: {problems:#?}"
         );
     }
-    for name in ["snapshot.control_plane", "sealing", "recovery", "audit"] {
+    for name in ["snapshot.control_plane", "sealing", "recovery"] {
         assert!(later.iter().any(|key| key.name == name), "{name}");
     }
 }
 
 #[test]
 fn every_fault_of_a_run_at_once() {
-    let text =
-        "listen: 8900\ncache: {ttl_secs: -1, stale: 5}\nmanagers:\n  timeout_secs: 0\nupstream: {url: x}\naudit: {}\n";
+    let text = "listen: 8900\ncache: {ttl_secs: -1, stale: 5}\nmanagers:\n  timeout_secs: 0\nupstream: {url: x}\nwebhook_listen: x\n";
     let variables = [("SIDEKEY_LOG__LEVEL", "loud"), ("SIDEKEY_LOG__LEVLE", "info")];
     let variables = variables.map(|(name, value)| (OsString::from(name), OsString::from(value)));
     let invalid = Config::parse("a.yaml", text, variables).unwrap_err();
@@ -124,7 +123,7 @@ fn every_fault_of_a_run_at_once() {
             "a.yaml:2 cache.stale",
             "a.yaml:4 managers.timeout_secs",
             "a.yaml:5 upstream.url",
-            "a.yaml:6 audit",
+            "a.yaml:6 webhook_listen",
             "SIDEKEY_LOG__LEVEL log.level",
             "SIDEKEY_LOG__LEVLE ",
         ]

@@ -49,6 +49,7 @@ mod steering;
 mod strip;
 #[cfg(test)]
 mod tests;
+mod uses;
 mod websocket;
 
 pub use apply::{ApplyError, Injected};
@@ -56,6 +57,7 @@ pub use containment::SAFE_CHECKS;
 pub use describe::{Description, FieldDescription, Place, TargetDescription, ValueSource};
 pub use peek::{BodyScan, Progress};
 pub use plan::{Mode, Plan};
+pub use uses::Use;
 
 /// What the operator decides about this dialect. The default is the contract's.
 #[derive(Clone, Debug)]

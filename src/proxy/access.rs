@@ -4,22 +4,27 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{Method, Request, StatusCode, Uri};
+use http::{HeaderValue, Method, Request, StatusCode, Uri, request::Parts};
 use hyper::body::Incoming;
+use time::OffsetDateTime;
 use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{reject::Refusal, tls::Chain};
+use super::{
+    audit::{Audit, Event, Origin, Record},
+    reject::Refusal,
+    tls::Chain,
+};
 use crate::{
     clients::{Client, Denied},
     dialect::{
         PlanError,
         portkey::{ApplyError, Mode, Plan},
     },
-    manager::FailureClass,
+    manager::{FailureClass, Version},
     metric::{Metrics, RequestLabels},
-    model::{Entity, Mapping},
+    model::{Entity, FieldValue, Mapping, Reference},
     resolve::{Outcome, Resolved},
 };
 
@@ -41,16 +46,25 @@ pub struct Access {
     workspace: Option<Arc<str>>,
     entities: Vec<Arc<Entity>>,
     mappings: Vec<Arc<Mapping>>,
-    outcomes: Vec<Outcome>,
+    found: Vec<Found>,
     metrics: Arc<Metrics>,
+    audit: Option<Audit>,
     finished: bool,
+}
+
+/// What was found for one of the mappings.
+#[derive(Clone, Debug)]
+struct Found {
+    outcome: Outcome,
+    version: Option<Version>,
+    age: Duration,
 }
 
 // === impl Access ===
 
 impl Access {
     /// A request has come, or `None`: something that did not become one.
-    pub fn begin(request: Option<&Request<Incoming>>, metrics: &Arc<Metrics>) -> Self {
+    pub fn begin(request: Option<&Request<Incoming>>, metrics: &Arc<Metrics>, audit: Option<&Audit>) -> Self {
         Self {
             request_id: Uuid::now_v7(),
             started: Instant::now(),
@@ -61,8 +75,9 @@ impl Access {
             workspace: None,
             entities: Vec::new(),
             mappings: Vec::new(),
-            outcomes: Vec::new(),
+            found: Vec::new(),
             metrics: metrics.clone(),
+            audit: audit.cloned(),
             finished: false,
         }
     }
@@ -91,7 +106,23 @@ impl Access {
 
     /// Its credentials have been found.
     pub fn resolved(&mut self, resolved: &[Resolved]) {
-        self.outcomes = resolved.iter().map(|resolved| resolved.outcome).collect();
+        self.found = resolved
+            .iter()
+            .map(|resolved| Found { outcome: resolved.outcome, version: resolved.version.clone(), age: resolved.age })
+            .collect();
+    }
+
+    /// Its credentials are about to be sent with `head`, once more if it is repeated.
+    pub fn used(&self, plan: &Plan, head: &Parts) {
+        let Some(audit) = &self.audit else { return };
+        let events = plan.uses(head).into_iter().map(|sent| {
+            let resolved = sent.mapping.and_then(|(at, mapping)| {
+                let Found { outcome, version, age } = self.found.get(at)?.clone();
+                Some(Origin { reference: Arc::clone(&mapping.reference), version, outcome, age })
+            });
+            Event::Used { entity: sent.entity, field: sent.field, resolved, destinations: sent.destinations }
+        });
+        self.record(audit, events.collect());
     }
 
     /// It is about to be sent on.
@@ -99,9 +130,26 @@ impl Access {
         self.metrics.added_seconds.observe(self.started.elapsed().as_secs_f64());
     }
 
+    /// Where its credentials come from, for a client that may know: an RFC 9651 list of references. `None` when there are
+    /// none.
+    pub fn provenance(&self) -> Option<HeaderValue> {
+        let items = self.mappings.iter().zip(&self.found).map(|(mapping, found)| {
+            let version = found.version.as_ref().map(|version| format!(";version={}", quoted(&version.0)));
+            let (reference, outcome, age) =
+                (quoted(&mapping.reference.slug), found.outcome.as_str(), found.age.as_secs());
+            format!("{reference};outcome={outcome};age={age}{}", version.unwrap_or_default())
+        });
+        let list = items.collect::<Vec<_>>().join(", ");
+        HeaderValue::try_from(list).ok().filter(|list| !list.is_empty())
+    }
+
     /// It is refused: says why, in words that are not for the client.
     pub fn refused(&mut self, refusal: &Refusal) {
         self.code = refusal.code();
+        if let Refusal::Client(denied) = refusal {
+            self.client = denied.key().map(Arc::from);
+        }
+        self.record_refusal(refusal);
         let request_id = self.request_id;
         let code = self.code;
         let error = Chain(refusal).to_string();
@@ -190,13 +238,83 @@ impl Access {
         );
     }
 
+    fn record_refusal(&self, refusal: &Refusal) {
+        let Some(audit) = &self.audit else { return };
+        let code = self.code;
+        let denied = |entity: Option<Arc<str>>, reason: Arc<str>| Event::Denied { entity, code, reason };
+        let failed = |reference: &Arc<Reference>, class: FailureClass| {
+            let (entity, reference) = (self.entity_of(reference), Arc::clone(reference));
+            Event::Failed { entity, reference, class: class.as_str() }
+        };
+        let events: Vec<Event> = match refusal {
+            Refusal::Plan(error) => match error {
+                PlanError::EntityNotFound { slugs, reasons } => {
+                    let names = slugs.iter().zip(reasons);
+                    names.map(|(slug, reason)| denied(Some((&**slug).into()), (&**reason).into())).collect()
+                }
+                PlanError::EntityInactive { slug } => vec![denied(Some(slug.clone()), "it is not active".into())],
+                PlanError::Misconfigured { slug, reason } => vec![denied(Some(slug.clone()), reason.clone())],
+                PlanError::DestinationNotAllowed { input } => {
+                    vec![denied(None, format!("a destination is chosen by {input}").into())]
+                }
+                PlanError::NotFound
+                | PlanError::InvalidConfig { .. }
+                | PlanError::InvalidBody { .. }
+                | PlanError::NoEntity
+                | PlanError::BodyTooLarge
+                | PlanError::NoDeployment { .. } => Vec::new(),
+            },
+            Refusal::Resolve(failure) => vec![failed(&failure.reference, failure.class)],
+            Refusal::Apply(ApplyError::Malformed { index }) => {
+                let mapping = self.mappings.get(*index);
+                mapping.map(|mapping| failed(&mapping.reference, FailureClass::Malformed)).into_iter().collect()
+            }
+            Refusal::Client(client) => vec![denied(None, client.to_string().into())],
+            // Not about a credential, or it was recorded as it was sent.
+            Refusal::Apply(ApplyError::StoredMalformed { .. })
+            | Refusal::Send(_)
+            | Refusal::ReplyBroken(_)
+            | Refusal::Internal
+            | Refusal::NoSnapshot
+            | Refusal::HeadTooLarge { .. }
+            | Refusal::RequestTimeout(_)
+            | Refusal::BodyBroken(_)
+            | Refusal::Overloaded => Vec::new(),
+        };
+        self.record(audit, events);
+    }
+
+    /// The first entity that maps `reference`.
+    fn entity_of(&self, reference: &Arc<Reference>) -> Option<Arc<Entity>> {
+        let maps = |entity: &&Arc<Entity>| {
+            entity.fields.iter().any(|field| match &field.value {
+                FieldValue::Mapped(mapping) => Arc::ptr_eq(&mapping.reference, reference),
+                FieldValue::Plain(_) | FieldValue::Stored(_) => false,
+            })
+        };
+        self.entities.iter().find(maps).cloned()
+    }
+
+    fn record(&self, audit: &Audit, events: Vec<Event>) {
+        if events.is_empty() {
+            return;
+        }
+        audit.record(Record {
+            at: OffsetDateTime::now_utc(),
+            request_id: self.request_id,
+            client_key: self.client.clone(),
+            workspace: self.workspace.clone(),
+            events,
+        });
+    }
+
     fn entities(&self) -> impl fmt::Display {
         fmt::from_fn(|f| list(f, self.entities.iter().map(|entity| fmt::from_fn(|f| f.write_str(&entity.slug)))))
     }
 
     /// `slug=outcome`, or the slug alone when it did not come to that.
     fn references(&self) -> impl fmt::Display {
-        let outcomes = self.outcomes.iter().map(Some).chain(std::iter::repeat(None));
+        let outcomes = self.found.iter().map(|found| Some(found.outcome)).chain(std::iter::repeat(None));
         let items = self.mappings.iter().zip(outcomes).map(|(mapping, outcome)| {
             fmt::from_fn(move |f| match outcome {
                 Some(outcome) => write!(f, "{}={}", mapping.reference.slug, outcome.as_str()),
@@ -214,6 +332,12 @@ impl Drop for Access {
             self.write(CLIENT_GONE);
         }
     }
+}
+
+/// An RFC 9651 string; what does not fit into one is replaced.
+fn quoted(text: &str) -> String {
+    let fit = |c: char| if matches!(c, ' '..='~') { c } else { '?' };
+    format!("\"{}\"", text.chars().map(fit).collect::<String>().replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 fn list(f: &mut fmt::Formatter<'_>, items: impl Iterator<Item = impl fmt::Display>) -> fmt::Result {
@@ -234,6 +358,15 @@ fn milliseconds(elapsed: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn strings_of_headers_are_escaped() {
+        for (text, string) in
+            [("openai", r#""openai""#), (r#"a"b\c"#, r#""a\"b\\c""#), ("é\r\n", r#""???""#), ("", r#""""#)]
+        {
+            assert_eq!(quoted(text), string, "{text:?}");
+        }
+    }
 
     #[test]
     fn milliseconds_print_as_they_were_measured() {

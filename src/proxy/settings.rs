@@ -20,6 +20,8 @@ pub struct Settings {
     pub upstream: UpstreamSettings,
     /// `snapshot.control_plane.url`: where the admin paths go; `None` = they answer 404.
     pub control_plane: Option<UpstreamSettings>,
+    /// `provenance_header`: whether answers say where their credentials came from.
+    pub provenance: bool,
     /// `limits.*`.
     pub limits: Limits,
 }
@@ -97,6 +99,7 @@ impl Settings {
             tls: None,
             upstream: UpstreamSettings::new(upstream),
             control_plane: None,
+            provenance: false,
             limits: Limits::default(),
         }
     }

@@ -46,7 +46,7 @@ use sidekey::{
     },
     metric::Metrics,
     model::{LinkRules, Snapshot, link},
-    proxy::{Heartbeat, Proxy, Server, Settings, Shutdown},
+    proxy::{Heartbeat, Proxy, Server, Settings, Shutdown, audit::Audit},
     resolve::{self, Resolver},
     telemetry::{self, Capture, Level},
 };
@@ -77,6 +77,8 @@ pub struct Setup {
     pub managers: Option<Arc<dyn Managers>>,
     /// The gateway, when it is not the echoing one.
     pub upstream: Option<SocketAddr>,
+    /// Where uses are recorded.
+    pub audit: Option<Audit>,
     /// Last changes to the proxy's settings.
     pub proxy: Box<dyn FnOnce(&mut Settings)>,
 }
@@ -123,6 +125,7 @@ impl Default for Setup {
             clients: clients::Settings::default(),
             managers: None,
             upstream: None,
+            audit: None,
             proxy: Box::new(|_| {}),
         }
     }
@@ -155,6 +158,10 @@ impl World {
         let resolver = Arc::new(Resolver::new(setup.cache, managers, metrics.clone()));
         let (dialect, clients) = (Portkey::new(setup.dialect), Arc::new(Clients::new(setup.clients).unwrap()));
         let proxy = Proxy::new(&settings, feed.clone(), dialect, resolver.clone(), clients, metrics.clone()).unwrap();
+        let proxy = match setup.audit {
+            Some(audit) => proxy.audited(audit),
+            None => proxy,
+        };
         let server = Server::bind(&settings).unwrap();
         let addresses = server.addresses();
         let shutdown = Shutdown::new();

@@ -59,6 +59,8 @@ impl Stage {
             "upstream": { "url": upstream, "allow_plaintext": true },
             "snapshot": { "file": self.snapshot() },
             "managers": { "file": { "root": self.secrets() } },
+            // The story tells what happened.
+            "audit": { "file": "none" },
             // Nothing in front has to notice that it stops.
             "limits": { "drain_delay_secs": 0, "drain_secs": 1 },
         });
