@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
 };
@@ -18,6 +18,7 @@ use super::{
     activity::InFlight,
     peek::Hold,
     redact::{Redactor, Search},
+    upstream::ReplyBody,
 };
 
 /// What goes to the gateway.
@@ -44,7 +45,10 @@ pub enum Rest {
 
 /// How far a request body has come, for those who wait for it.
 #[derive(Debug, Default)]
-pub struct Progress(AtomicU64);
+pub struct Progress {
+    pieces: AtomicU64,
+    over: AtomicBool,
+}
 
 /// What goes to the client.
 #[derive(Debug)]
@@ -61,9 +65,9 @@ enum Source {
     /// Ours.
     Full(Option<Bytes>),
     /// The gateway's, as it comes.
-    Stream(Incoming),
+    Stream(ReplyBody),
     /// The gateway's error, searched for what was injected.
-    Searched { search: Box<Search>, stream: Option<Incoming>, trailers: Option<HeaderMap> },
+    Searched { search: Box<Search>, stream: Option<ReplyBody>, trailers: Option<HeaderMap> },
 }
 
 // === impl RequestBody ===
@@ -101,7 +105,15 @@ impl RequestBody {
     fn took(&mut self, piece: &Bytes) {
         self.length = self.length.map(|length| length.saturating_sub(piece.len() as u64));
         if let Some(progress) = &self.progress {
-            progress.0.fetch_add(1, Ordering::Relaxed);
+            progress.pieces.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if let Some(progress) = &self.progress {
+            progress.over.store(true, Ordering::Release);
         }
     }
 }
@@ -153,7 +165,12 @@ impl Body for RequestBody {
 impl Progress {
     /// How many pieces the connection has taken so far.
     pub fn pieces(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.pieces.load(Ordering::Relaxed)
+    }
+
+    /// Whether the connection has let go of the body: nothing more of it is read.
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
     }
 }
 
@@ -179,12 +196,12 @@ impl ResponseBody {
     }
 
     /// The gateway's body as it comes; its trailers are searched by `redactor`.
-    pub(super) fn stream(body: Incoming, redactor: Option<Redactor>) -> Self {
+    pub(super) fn stream(body: ReplyBody, redactor: Option<Redactor>) -> Self {
         Self { source: Source::Stream(body), redactor, in_flight: None }
     }
 
     /// The gateway's body, of which the start is searched.
-    pub(super) fn searched(body: Incoming, redactor: Redactor) -> Self {
+    pub(super) fn searched(body: ReplyBody, redactor: Redactor) -> Self {
         let search = Box::new(Search::new(&redactor));
         let source = Source::Searched { search, stream: Some(body), trailers: None };
         Self { source, redactor: Some(redactor), in_flight: None }

@@ -17,11 +17,11 @@ use http::{
     header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
 };
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use prometheus_client::metrics::counter::Counter;
 
 pub use self::search::{LIMIT, Search};
-use super::{body::ResponseBody, reject};
+use super::{body::ResponseBody, reject, upstream::ReplyBody};
 use crate::dialect::portkey::Injected;
 
 /// Values of fewer bytes are not searched.
@@ -73,7 +73,7 @@ impl Redactor {
     pub async fn reply(
         self,
         method: &Method,
-        response: Response<Incoming>,
+        response: Response<ReplyBody>,
         request_id: uuid::Uuid,
     ) -> Result<Response<ResponseBody>, hyper::Error> {
         let (mut head, body) = response.into_parts();
@@ -96,7 +96,7 @@ impl Redactor {
         Ok(Response::from_parts(head, ResponseBody::searched(body, self)))
     }
 
-    async fn whole(&self, body: Incoming) -> Result<Bytes, hyper::Error> {
+    async fn whole(&self, body: ReplyBody) -> Result<Bytes, hyper::Error> {
         let mut search = Search::new(self);
         // Nothing can be kept back at the end, so that both pieces make the whole.
         let body = body.collect().await?.to_bytes();

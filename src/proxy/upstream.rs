@@ -4,6 +4,10 @@
 //! its pooled connection had gone, and one without a body whose method may be repeated (RFC 9110 9.2.2).
 
 mod connect;
+mod pool;
+mod reply;
+
+pub use self::{pool::ExchangeError, reply::ReplyBody};
 
 use std::{error::Error as _, pin::pin, sync::Arc, time::Duration};
 
@@ -11,36 +15,25 @@ use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{HOST, UPGRADE},
     request::Parts,
-    uri::{Authority, PathAndQuery, Scheme},
-};
-use hyper::body::Incoming;
-use hyper_util::{
-    client::legacy::Client,
-    rt::{TokioExecutor, TokioTimer},
+    uri::PathAndQuery,
 };
 use rustls::ClientConfig;
 use tracing::debug;
 
-use self::connect::Connector;
+use self::{connect::Connector, pool::Pool};
 use super::{
     body::RequestBody,
     settings::UpstreamSettings,
     tls::{Reloaded, TlsError},
 };
 
-/// Node closes idle connections after 5 s; ours are given up before, or requests would be written into closed ones.
-const POOL_IDLE: Duration = Duration::from_secs(4);
-/// Idle connections kept; a burst opens more and they are closed afterwards.
-const POOL_MAX_IDLE: usize = 512;
 /// What the codec adds to a head: `HTTP/1.1`, the framing of the body and line ends.
 const FRAMING_BYTES: usize = 64;
 
 /// Sends requests to one place.
 #[derive(Debug)]
 pub struct Upstream {
-    client: Client<Connector, RequestBody>,
-    scheme: Scheme,
-    authority: Authority,
+    pool: Arc<Pool>,
     host: HeaderValue,
     tls: Option<Arc<Reloaded<ClientConfig>>>,
     response_head_timeout: Duration,
@@ -60,7 +53,7 @@ pub enum SendError {
     },
     /// No connection, or it broke before a reply.
     #[error("the gateway is unreachable")]
-    Unreachable(#[source] hyper_util::client::legacy::Error),
+    Unreachable(#[source] ExchangeError),
     /// No reply in time.
     #[error("the gateway did not answer within {} s", .0.as_secs())]
     Timeout(Duration),
@@ -69,7 +62,7 @@ pub enum SendError {
     UnaskedUpgrade,
     /// The client's body ended in an error, so that no complete request could be sent.
     #[error("the body of the request broke off")]
-    ClientBody(#[source] hyper_util::client::legacy::Error),
+    ClientBody(#[source] ExchangeError),
 }
 
 /// Why an upstream cannot be set up.
@@ -97,32 +90,22 @@ impl Upstream {
             && url.fragment().is_none()
             && url.username().is_empty()
             && url.password().is_none();
-        let scheme = match url.scheme() {
-            "http" => Scheme::HTTP,
-            "https" => Scheme::HTTPS,
-            _ => return Err(UpstreamError::Url),
-        };
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(UpstreamError::Url);
+        }
         let authority = url[url::Position::BeforeHost..url::Position::AfterPort].to_owned();
         if !bare || authority.is_empty() {
             return Err(UpstreamError::Url);
         }
         let host = HeaderValue::from_str(&authority).map_err(|_| UpstreamError::Url)?;
-        let authority = Authority::from_maybe_shared(authority).map_err(|_| UpstreamError::Url)?;
-        let tls = match scheme == Scheme::HTTPS {
+        let uri: Uri = format!("{}://{authority}", url.scheme()).parse().map_err(|_| UpstreamError::Url)?;
+        let tls = match url.scheme() == "https" {
             true => Some(Arc::new(Reloaded::client(settings.ca_file.clone())?)),
             false => None,
         };
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(POOL_MAX_IDLE)
-            .retry_canceled_requests(true)
-            .set_host(false)
-            .build(Connector::new(tls.clone(), settings.connect_timeout));
+        let pool = Arc::new(Pool::new(Connector::new(uri, tls.clone(), settings.connect_timeout)));
         Ok(Self {
-            client,
-            scheme,
-            authority,
+            pool,
             host,
             tls,
             response_head_timeout: settings.response_head_timeout,
@@ -132,11 +115,11 @@ impl Upstream {
 
     /// Sends a request and waits for the response head. Dropping the future, or later the response, cancels the request.
     ///
-    /// The path and query of `head` are written as they stand; scheme, host and version are ours.
+    /// The path and query of `head` are written as they stand; host and version are ours.
     ///
     /// # Errors
     /// [`SendError`]; nothing was sent only in the case of [`SendError::HeadTooLarge`].
-    pub async fn send(&self, mut head: Parts, body: RequestBody) -> Result<Response<Incoming>, SendError> {
+    pub async fn send(&self, mut head: Parts, body: RequestBody) -> Result<Response<ReplyBody>, SendError> {
         self.aim(&mut head)?;
         // A body that flows, however slowly, is no reason to give up: the wait starts anew whenever a piece was taken.
         let progress = body.progress();
@@ -168,19 +151,19 @@ impl Upstream {
         head: Parts,
         body: RequestBody,
         spare: Option<Parts>,
-    ) -> Result<Response<Incoming>, SendError> {
-        let first = self.client.request(Request::from_parts(head, body)).await;
+    ) -> Result<Response<ReplyBody>, SendError> {
+        let first = self.pool.exchange(Request::from_parts(head, body)).await;
         match (first, spare) {
             (Ok(response), _) => Ok(response),
             (Err(error), Some(spare)) if broke_off(&error) => {
                 debug!(error = %super::tls::Chain(&error), "The connection broke before a reply, the request is repeated.");
-                let second = self.client.request(Request::from_parts(spare, RequestBody::empty())).await;
+                let second = self.pool.exchange(Request::from_parts(spare, RequestBody::empty())).await;
                 second.map_err(SendError::Unreachable)
             }
-            (Err(error), _) => match cause(&error) {
-                Some(cause) if cause.is_user() => Err(SendError::ClientBody(error)),
-                Some(_) | None => Err(SendError::Unreachable(error)),
-            },
+            (Err(error), _) => Err(match &error {
+                ExchangeError::Broken(cause) if cause.is_user() => SendError::ClientBody(error),
+                ExchangeError::Broken(_) | ExchangeError::Connect(_) => SendError::Unreachable(error),
+            }),
         }
     }
 
@@ -192,12 +175,8 @@ impl Upstream {
         if bytes > self.max_head_bytes {
             return Err(SendError::HeadTooLarge { bytes, limit: self.max_head_bytes });
         }
-        let mut uri = http::uri::Parts::default();
-        uri.scheme = Some(self.scheme.clone());
-        uri.authority = Some(self.authority.clone());
-        uri.path_and_query = Some(target);
-        // All three parts are there, which is all that can be wrong with them.
-        head.uri = Uri::from_parts(uri).unwrap_or_default();
+        // Origin form (RFC 9112 3.2.1).
+        head.uri = Uri::from(target);
         // HTTP/1.1 in all cases: what a client spoke to us says nothing about the gateway.
         head.version = Version::HTTP_11;
         Ok(())
@@ -226,14 +205,10 @@ fn copy(head: &Parts) -> Parts {
 }
 
 /// Whether a connection that had been fine was closed before any reply.
-fn broke_off(error: &hyper_util::client::legacy::Error) -> bool {
-    let Some(cause) = cause(error) else { return false };
-    let reset = cause.source().and_then(|source| source.downcast_ref::<std::io::Error>()).is_some_and(|error| {
+fn broke_off(error: &ExchangeError) -> bool {
+    let ExchangeError::Broken(error) = error else { return false };
+    let reset = error.source().and_then(|source| source.downcast_ref::<std::io::Error>()).is_some_and(|error| {
         matches!(error.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe)
     });
-    !error.is_connect() && (cause.is_incomplete_message() || cause.is_closed() || reset)
-}
-
-fn cause(error: &hyper_util::client::legacy::Error) -> Option<&hyper::Error> {
-    error.source().and_then(|source| source.downcast_ref())
+    error.is_incomplete_message() || error.is_closed() || reset
 }

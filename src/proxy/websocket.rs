@@ -26,7 +26,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 use uuid::Uuid;
 
-use super::{activity::InFlight, body::ResponseBody, hop};
+use super::{activity::InFlight, body::ResponseBody, hop, upstream::ReplyBody};
 
 /// When one side has closed its direction, how long the other may take to say its last.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -81,7 +81,7 @@ impl Handshake {
     /// Connects both sides once the gateway has agreed, and returns what the client is told.
     pub fn accept(
         self,
-        mut response: Response<Incoming>,
+        mut response: Response<ReplyBody>,
         sessions: &Sessions,
         request_id: Uuid,
         in_flight: Option<InFlight>,

@@ -1,13 +1,6 @@
 //! Connects to the gateway: name, TCP and TLS within one time.
 
-use std::{
-    future::Future,
-    io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use http::Uri;
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
@@ -20,10 +13,11 @@ use crate::proxy::{stream::Stream, tls::Reloaded};
 /// Finds a gateway host that vanished while a request waits for it.
 const TCP_KEEP_ALIVE: Duration = Duration::from_secs(30);
 
-/// Makes connections to one place; cheap to clone.
-#[derive(Clone, Debug)]
+/// Makes connections to one place.
+#[derive(Debug)]
 pub struct Connector {
     tcp: HttpConnector,
+    uri: Uri,
     tls: Option<Arc<Reloaded<ClientConfig>>>,
     timeout: Duration,
 }
@@ -48,8 +42,8 @@ pub enum ConnectError {
 // === impl Connector ===
 
 impl Connector {
-    /// Connects within `timeout`, inside TLS when `tls` is given.
-    pub fn new(tls: Option<Arc<Reloaded<ClientConfig>>>, timeout: Duration) -> Self {
+    /// Connects to `uri` (scheme and authority) within `timeout`, inside TLS when `tls` is given.
+    pub fn new(uri: Uri, tls: Option<Arc<Reloaded<ClientConfig>>>, timeout: Duration) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -58,36 +52,27 @@ impl Connector {
         tcp.set_keepalive_retries(Some(3));
         // One address of several must not use up the whole time.
         tcp.set_connect_timeout(Some(timeout));
-        Self { tcp, tls, timeout }
-    }
-}
-
-impl Service<Uri> for Connector {
-    type Response = TokioIo<Stream>;
-    type Error = ConnectError;
-    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<Stream>, ConnectError>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
-        self.tcp.poll_ready(cx).map_err(|error| ConnectError::Tcp(error.into()))
+        Self { tcp, uri, tls, timeout }
     }
 
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let tls = self.tls.clone();
-        let timeout = self.timeout;
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        let tcp = self.tcp.call(uri);
-        let connect = async move {
-            let tcp = tcp.await.map_err(|error| ConnectError::Tcp(error.into()))?.into_inner();
-            let Some(tls) = tls else { return Ok(Stream::Plain(tcp)) };
+    /// A new connection.
+    ///
+    /// # Errors
+    /// [`ConnectError`].
+    pub async fn connect(&self) -> Result<TokioIo<Stream>, ConnectError> {
+        let connect = async {
+            // Ready at any time: resolving a name is part of the call.
+            let tcp = self.tcp.clone().call(self.uri.clone()).await;
+            let tcp = tcp.map_err(|error| ConnectError::Tcp(error.into()))?.into_inner();
+            let Some(tls) = &self.tls else { return Ok(Stream::Plain(tcp)) };
+            let host = self.uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
             let name = ServerName::try_from(host).map_err(|_| ConnectError::Name)?;
             let tls = TlsConnector::from(tls.current()).connect(name, tcp).await.map_err(ConnectError::Tls)?;
             Ok(Stream::Tls(Box::new(TlsStream::Client(tls))))
         };
-        Box::pin(async move {
-            match tokio::time::timeout(timeout, connect).await {
-                Ok(connected) => connected.map(TokioIo::new),
-                Err(_) => Err(ConnectError::Timeout(timeout)),
-            }
-        })
+        match tokio::time::timeout(self.timeout, connect).await {
+            Ok(connected) => connected.map(TokioIo::new),
+            Err(_) => Err(ConnectError::Timeout(self.timeout)),
+        }
     }
 }
