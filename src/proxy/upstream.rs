@@ -6,6 +6,7 @@
 mod connect;
 mod pool;
 mod reply;
+mod writer;
 
 pub use self::{pool::ExchangeError, reply::ReplyBody};
 

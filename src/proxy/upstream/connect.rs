@@ -3,7 +3,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use http::Uri;
-use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio_rustls::{TlsConnector, TlsStream};
 use tower_service::Service;
@@ -59,7 +59,7 @@ impl Connector {
     ///
     /// # Errors
     /// [`ConnectError`].
-    pub async fn connect(&self) -> Result<TokioIo<Stream>, ConnectError> {
+    pub async fn connect(&self) -> Result<Stream, ConnectError> {
         let connect = async {
             // Ready at any time: resolving a name is part of the call.
             let tcp = self.tcp.clone().call(self.uri.clone()).await;
@@ -71,7 +71,7 @@ impl Connector {
             Ok(Stream::Tls(Box::new(TlsStream::Client(tls))))
         };
         match tokio::time::timeout(self.timeout, connect).await {
-            Ok(connected) => connected.map(TokioIo::new),
+            Ok(connected) => connected,
             Err(_) => Err(ConnectError::Timeout(self.timeout)),
         }
     }

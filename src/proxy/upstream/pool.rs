@@ -32,8 +32,9 @@ use tokio::{
 use super::{
     connect::{ConnectError, Connector},
     reply::ReplyBody,
+    writer::{Stuck, Writer},
 };
-use crate::proxy::{body::RequestBody, stream::Stream};
+use crate::proxy::body::RequestBody;
 
 /// Node closes idle connections after 5 s; ours are given up before, or requests would be written into closed ones.
 const IDLE: Duration = Duration::from_secs(4);
@@ -66,7 +67,8 @@ struct Idle {
 pub struct Link {
     sender: SendRequest<RequestBody>,
     /// `None` once it has ended.
-    connection: Option<Connection<TokioIo<Stream>, RequestBody>>,
+    connection: Option<Connection<TokioIo<Writer>, RequestBody>>,
+    stuck: Stuck,
 }
 
 /// Why there is no reply.
@@ -116,7 +118,7 @@ impl Pool {
                     Some(_) | None => return Err(ExchangeError::Broken(error.into_error())),
                 },
             };
-            let taken = upload.is_none_or(|upload| upload.is_over());
+            let taken = upload.is_none_or(|upload| upload.is_over() && !link.stuck.is_stuck());
             if !taken {
                 link.detach();
                 return Ok(Response::from_parts(head, ReplyBody::detached(body)));
@@ -147,7 +149,7 @@ impl Pool {
 
     /// A handshake: the connection becomes the session's and is never shared.
     async fn hand_over(&self, request: Request<RequestBody>) -> Result<Response<ReplyBody>, ExchangeError> {
-        let Link { mut sender, connection } = *self.connect().await?;
+        let Link { mut sender, connection, .. } = *self.connect().await?;
         if let Some(connection) = connection {
             tokio::spawn(connection.with_upgrades());
         }
@@ -176,8 +178,9 @@ impl Pool {
 
     async fn connect(&self) -> Result<Box<Link>, ExchangeError> {
         let stream = self.connector.connect().await.map_err(ExchangeError::Connect)?;
-        let (sender, connection) = handshake(stream).await.map_err(ExchangeError::Broken)?;
-        Ok(Box::new(Link { sender, connection: Some(connection) }))
+        let (stream, stuck) = Writer::new(stream);
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(ExchangeError::Broken)?;
+        Ok(Box::new(Link { sender, connection: Some(connection), stuck }))
     }
 
     /// The connection that was used last and still stands.
@@ -259,3 +262,6 @@ async fn sweep(pool: Weak<Pool>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
