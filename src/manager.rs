@@ -14,15 +14,19 @@
 //!
 //! A new manager is one file, one arm in [`registry`], one Cargo feature, and one row in `tests/it/contract.rs`.
 
+#[cfg(feature = "aws")]
+mod aws;
+#[cfg(feature = "aws")]
+mod aws_sm;
 pub mod fake;
 mod file;
 #[cfg(feature = "gcp")]
 mod gcp_sm;
 mod guard;
 pub mod registry;
-#[cfg(any(feature = "azure", feature = "gcp", feature = "vault"))]
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "vault"))]
 mod retry;
-#[cfg(any(feature = "azure", feature = "gcp", feature = "vault"))]
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "vault"))]
 mod session;
 #[cfg(feature = "vault")]
 mod vault;

@@ -215,6 +215,7 @@ pub fn managers(reader: &mut Reader<'_>) -> RegistrySettings {
             use_dual_stack: reader.flag("managers.aws.use_dual_stack", false),
             ambient_sm: ambient(reader, ManagerType::AwsSm),
             ambient_ssm: ambient(reader, ManagerType::AwsSsm),
+            environment: Environment::Process,
         },
         azure: AzureSettings {
             authority_host: reader.optional("managers.azure.authority_host", value::base_url),
@@ -225,7 +226,7 @@ pub fn managers(reader: &mut Reader<'_>) -> RegistrySettings {
             endpoint_url: reader.optional("managers.gcp.endpoint_url", value::base_url),
             token_url: reader.optional("managers.gcp.token_url", value::endpoint),
             ambient: ambient(reader, ManagerType::GcpSm),
-            environment: Environment::process(),
+            environment: Environment::Process,
         },
         vault: VaultSettings {
             ca_file: reader.optional("managers.vault.ca_file", value::readable_file),

@@ -18,12 +18,14 @@ use tokio::time::Instant;
 
 #[cfg(feature = "gcp")]
 use super::gcp_sm;
-#[cfg(any(feature = "gcp", feature = "vault"))]
+#[cfg(any(feature = "aws", feature = "gcp", feature = "vault"))]
 use super::session::LoginObserver;
 #[cfg(feature = "vault")]
 use super::vault;
 use super::{FailureClass, FetchError, Managers, SecretManager, file::Files, guard::Guarded};
-#[cfg(any(feature = "gcp", feature = "vault"))]
+#[cfg(feature = "aws")]
+use super::{aws, aws_sm};
+#[cfg(any(feature = "aws", feature = "gcp", feature = "vault"))]
 use crate::metric::FetchLabels;
 use crate::{
     egress::{Lookup, SystemLookup, Transport},
@@ -46,6 +48,8 @@ pub struct Registry {
     settings: RegistrySettings,
     metrics: Arc<Metrics>,
     files: Option<Arc<Files>>,
+    #[cfg(feature = "aws")]
+    aws_sm: Arc<aws_sm::Service>,
     #[cfg(feature = "gcp")]
     google: Arc<Transport>,
     #[cfg(feature = "vault")]
@@ -95,6 +99,14 @@ impl Registry {
                 .map(Arc::new)
                 .map_err(|error| chain(&error))
         };
+        #[cfg(feature = "aws")]
+        let aws_sm = {
+            let observer = observer(ManagerType::AwsSm, &metrics);
+            let service = aws::Service::SecretsManager;
+            let identities =
+                aws::Identities::new(service, &settings.aws, &settings.bounds, &transport(&None)?, observer);
+            Arc::new(aws_sm::Service::new(identities))
+        };
         #[cfg(feature = "gcp")]
         let google = transport(&None)?;
         #[cfg(feature = "vault")]
@@ -104,6 +116,8 @@ impl Registry {
             settings,
             metrics,
             files: files.map(Arc::new),
+            #[cfg(feature = "aws")]
+            aws_sm,
             #[cfg(feature = "gcp")]
             google,
             #[cfg(feature = "vault")]
@@ -124,6 +138,8 @@ impl Registry {
         location: Option<&SecretLocation>,
     ) -> Result<(), String> {
         match (manager, auth) {
+            #[cfg(feature = "aws")]
+            (ManagerType::AwsSm, AuthConfig::Aws(auth)) => self.aws_sm.admit(auth, location),
             #[cfg(feature = "gcp")]
             (ManagerType::GcpSm, AuthConfig::Gcp(auth)) => gcp_sm::admit(auth, location, &self.settings.gcp),
             #[cfg(feature = "vault")]
@@ -142,9 +158,13 @@ impl Registry {
 
     fn make(&self, reference: &Reference) -> Result<Arc<dyn SecretManager>, FetchError> {
         let inner: Arc<dyn SecretManager> = match &reference.auth {
+            #[cfg(feature = "aws")]
+            AuthConfig::Aws(auth) if reference.manager_type == ManagerType::AwsSm => {
+                Arc::new(aws_sm::SecretsManager::new(auth, &self.aws_sm)?)
+            }
             #[cfg(feature = "gcp")]
             AuthConfig::Gcp(auth) => {
-                let (settings, observer) = (&self.settings, self.observer(reference));
+                let (settings, observer) = (&self.settings, observer(reference.manager_type, &self.metrics));
                 Arc::new(gcp_sm::GcpSm::new(auth, &settings.gcp, &settings.bounds, &self.google, observer)?)
             }
             #[cfg(feature = "vault")]
@@ -155,7 +175,7 @@ impl Registry {
                     &settings.vault,
                     &settings.bounds,
                     &self.vault,
-                    self.observer(reference),
+                    observer(reference.manager_type, &self.metrics),
                 )?)
             }
             AuthConfig::File => match &self.files {
@@ -169,15 +189,6 @@ impl Registry {
         };
         let metrics = Arc::clone(&self.metrics);
         Ok(Arc::new(Guarded::new(inner, reference.manager_type, &self.settings.bounds, metrics)))
-    }
-
-    #[cfg(any(feature = "gcp", feature = "vault"))]
-    fn observer(&self, reference: &Reference) -> LoginObserver {
-        let (metrics, manager) = (Arc::clone(&self.metrics), reference.manager_type.as_str());
-        Box::new(move |failure| {
-            let class = failure.map_or("ok", FailureClass::as_str);
-            metrics.logins.get_or_create(&FetchLabels { manager, class }).inc();
-        })
     }
 
     fn objects(&self) -> MutexGuard<'_, Objects> {
@@ -236,6 +247,15 @@ impl Objects {
         }
         self.by_identity.insert(identity, object);
     }
+}
+
+#[cfg(any(feature = "aws", feature = "vault"))]
+fn observer(manager: ManagerType, metrics: &Arc<Metrics>) -> LoginObserver {
+    let (metrics, manager) = (Arc::clone(metrics), manager.as_str());
+    Box::new(move |failure| {
+        let class = failure.map_or("ok", FailureClass::as_str);
+        metrics.logins.get_or_create(&FetchLabels { manager, class }).inc();
+    })
 }
 
 fn misfit(reason: String) -> FetchError {

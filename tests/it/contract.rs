@@ -2,6 +2,8 @@
 //!
 //! Rows judge what the caller sees: class, document, version, time. What stands on the wire is the manager's own test.
 
+#[cfg(feature = "aws")]
+mod aws_sm;
 mod fake;
 mod file;
 #[cfg(feature = "gcp")]

@@ -46,15 +46,19 @@ pub struct AwsSettings {
     pub ambient_sm: Ambient,
     /// `managers.aws_ssm.ambient`, `.ambient_paths`.
     pub ambient_ssm: Ambient,
+    /// What the sidecar's own identity is found by.
+    pub environment: Environment,
 }
 
-/// Environment variables that cloud identities are found by (`AWS_…`, `GOOGLE_…`). Empty by default, so that nothing depends on where a
-/// test runs.
+/// Environment variables that cloud identities are found by (`AWS_…`, `GOOGLE_…`). Empty by default, so that nothing depends
+/// on where a test runs.
 #[derive(Clone)]
-pub struct Environment(Arc<Variables>);
-
-/// The value of a variable by its name.
-type Variables = dyn Fn(&str) -> Option<String> + Send + Sync;
+pub enum Environment {
+    /// This process's own.
+    Process,
+    /// These and no others, by name.
+    Fixed(Arc<[(String, String)]>),
+}
 
 /// `managers.azure.*`.
 #[derive(Clone, Debug, Default)]
@@ -119,20 +123,18 @@ pub struct Ambient {
 // === impl Environment ===
 
 impl Environment {
-    /// The environment of this process.
-    pub fn process() -> Self {
-        Self(Arc::new(|name| env::var(name).ok()))
-    }
-
     /// These variables and no others.
     pub fn of(variables: &[(&str, &str)]) -> Self {
-        let variables: Vec<_> = variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        Self(Arc::new(move |name| variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone())))
+        Self::Fixed(variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect())
     }
 
     /// A variable without outer white space; an empty one counts as unset, as in the SDKs of the clouds.
-    pub fn get(&self, name: &str) -> Option<String> {
-        (self.0)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    pub(in crate::manager) fn get(&self, name: &str) -> Option<String> {
+        let value = match self {
+            Self::Process => env::var(name).ok(),
+            Self::Fixed(variables) => variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()),
+        };
+        value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
     }
 }
 

@@ -57,7 +57,7 @@ impl Token {
     }
 
     /// `None` when no header can carry it.
-    pub(super) fn new(token: &SecretValue) -> Option<Self> {
+    pub(in crate::manager) fn new(token: &SecretValue) -> Option<Self> {
         let text = token.expose().trim_ascii();
         let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
         bytes.extend_from_slice(text);
