@@ -18,6 +18,8 @@
 mod aws;
 #[cfg(feature = "aws")]
 mod aws_sm;
+#[cfg(feature = "aws")]
+mod aws_ssm;
 pub mod fake;
 mod file;
 #[cfg(feature = "gcp")]

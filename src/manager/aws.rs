@@ -19,7 +19,12 @@ use std::{
     sync::{Arc, Once},
 };
 
-pub(super) use self::{caller::Caller, failure::of_sdk, http::SdkHttp, place::Region};
+pub(super) use self::{
+    caller::Caller,
+    failure::{of_answer, of_sdk},
+    http::SdkHttp,
+    place::{Partition, Region},
+};
 use self::{
     caller::{Login, Role},
     chain::{Chain, Source},
@@ -50,7 +55,6 @@ pub(super) enum Service {
     /// `aws_sm`.
     SecretsManager,
     /// `aws_ssm`.
-    #[allow(dead_code, reason = "the Parameter Store is still to come")]
     ParameterStore,
 }
 
@@ -236,6 +240,16 @@ impl Identities {
     pub(super) fn reach(&self) -> Reach {
         // The operator's own address is not judged; a regional one follows from a reference.
         if self.settings.endpoint_url.is_some() { Reach::Fixed } else { Reach::Admitted }
+    }
+
+    /// The way out, for requests that are signed by hand.
+    pub(super) fn transport(&self) -> &Arc<Transport> {
+        &self.transport
+    }
+
+    /// `managers.*`.
+    pub(super) fn bounds(&self) -> &Settings {
+        &self.bounds
     }
 
     /// `managers.aws.*`.

@@ -24,7 +24,7 @@ use super::session::LoginObserver;
 use super::vault;
 use super::{FailureClass, FetchError, Managers, SecretManager, file::Files, guard::Guarded};
 #[cfg(feature = "aws")]
-use super::{aws, aws_sm};
+use super::{aws, aws_sm, aws_ssm};
 #[cfg(any(feature = "aws", feature = "gcp", feature = "vault"))]
 use crate::metric::FetchLabels;
 use crate::{
@@ -50,6 +50,8 @@ pub struct Registry {
     files: Option<Arc<Files>>,
     #[cfg(feature = "aws")]
     aws_sm: Arc<aws_sm::Service>,
+    #[cfg(feature = "aws")]
+    aws_ssm: Arc<aws_ssm::Service>,
     #[cfg(feature = "gcp")]
     google: Arc<Transport>,
     #[cfg(feature = "vault")]
@@ -100,12 +102,15 @@ impl Registry {
                 .map_err(|error| chain(&error))
         };
         #[cfg(feature = "aws")]
-        let aws_sm = {
-            let observer = observer(ManagerType::AwsSm, &metrics);
-            let service = aws::Service::SecretsManager;
-            let identities =
-                aws::Identities::new(service, &settings.aws, &settings.bounds, &transport(&None)?, observer);
-            Arc::new(aws_sm::Service::new(identities))
+        let (aws_sm, aws_ssm) = {
+            let transport = transport(&None)?;
+            let identities = |service, manager| {
+                let observer = observer(manager, &metrics);
+                aws::Identities::new(service, &settings.aws, &settings.bounds, &transport, observer)
+            };
+            let secrets = identities(aws::Service::SecretsManager, ManagerType::AwsSm);
+            let parameters = identities(aws::Service::ParameterStore, ManagerType::AwsSsm);
+            (Arc::new(aws_sm::Service::new(secrets)), Arc::new(aws_ssm::Service::new(parameters)))
         };
         #[cfg(feature = "gcp")]
         let google = transport(&None)?;
@@ -118,6 +123,8 @@ impl Registry {
             files: files.map(Arc::new),
             #[cfg(feature = "aws")]
             aws_sm,
+            #[cfg(feature = "aws")]
+            aws_ssm,
             #[cfg(feature = "gcp")]
             google,
             #[cfg(feature = "vault")]
@@ -140,6 +147,8 @@ impl Registry {
         match (manager, auth) {
             #[cfg(feature = "aws")]
             (ManagerType::AwsSm, AuthConfig::Aws(auth)) => self.aws_sm.admit(auth, location),
+            #[cfg(feature = "aws")]
+            (ManagerType::AwsSsm, AuthConfig::Aws(auth)) => self.aws_ssm.admit(auth, location),
             #[cfg(feature = "gcp")]
             (ManagerType::GcpSm, AuthConfig::Gcp(auth)) => gcp_sm::admit(auth, location, &self.settings.gcp),
             #[cfg(feature = "vault")]
@@ -162,6 +171,8 @@ impl Registry {
             AuthConfig::Aws(auth) if reference.manager_type == ManagerType::AwsSm => {
                 Arc::new(aws_sm::SecretsManager::new(auth, &self.aws_sm)?)
             }
+            #[cfg(feature = "aws")]
+            AuthConfig::Aws(auth) => Arc::new(aws_ssm::ParameterStore::new(auth, &self.aws_ssm)?),
             #[cfg(feature = "gcp")]
             AuthConfig::Gcp(auth) => {
                 let (settings, observer) = (&self.settings, observer(reference.manager_type, &self.metrics));

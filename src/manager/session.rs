@@ -95,7 +95,7 @@ type Outcome = Result<Arc<Token>, Verdict>;
 
 /// The shareable part of a [`FetchError`].
 #[derive(Clone, Debug)]
-struct Verdict {
+pub(super) struct Verdict {
     class: FailureClass,
     code: Option<Arc<str>>,
     retry_after: Option<Duration>,

@@ -4,6 +4,8 @@
 
 #[cfg(feature = "aws")]
 mod aws_sm;
+#[cfg(feature = "aws")]
+mod aws_ssm;
 mod fake;
 mod file;
 #[cfg(feature = "gcp")]

@@ -21,11 +21,11 @@ pub(super) fn grant(id: &str, secret: &str, session: Option<&str>, expires: Opti
         line.extend_from_slice(field.as_bytes());
         line.extend_from_slice(SEPARATOR.as_bytes());
     }
-    let lease = match expires {
-        None => Lease::Endless,
-        // Renewing such a session is logging in anew.
-        Some(end) => Lease::Ends { after: end.duration_since(SystemTime::now()).unwrap_or_default(), renewable: false },
-    };
+    let lease = expires.map_or(Lease::Endless, |end| {
+        let rest = end.duration_since(SystemTime::now()).unwrap_or_default();
+        // Renewing such a session is logging in anew. What is over already is tried all the same: clocks differ.
+        Lease::of_seconds(rest.as_secs().max(1), false)
+    });
     Grant { token: line.into(), lease }
 }
 
@@ -80,14 +80,14 @@ mod tests {
     #[test]
     fn a_lease_ends_when_aws_says_so() {
         let now = SystemTime::now();
-        let lease = |expires| grant("A", "s", None, expires).lease;
-        assert_eq!(lease(None), Lease::Endless);
-        assert_eq!(
-            lease(now.checked_sub(Duration::from_secs(9))),
-            Lease::Ends { after: Duration::ZERO, renewable: false }
-        );
-        let Lease::Ends { after, renewable: false } = lease(Some(now + Duration::from_secs(3600))) else { panic!() };
-        assert!(after.as_secs().abs_diff(3600) <= 1, "{after:?}");
+        let rest = |expires| match grant("A", "s", None, expires).lease {
+            Lease::Ends { after, renewable: false } => Some(after.as_secs()),
+            Lease::Endless => None,
+            lease => panic!("{lease:?}"),
+        };
+        assert_eq!(rest(None), None);
+        assert_eq!(rest(now.checked_sub(Duration::from_secs(9))), Some(1));
+        assert!(rest(Some(now + Duration::from_secs(3600))).is_some_and(|secs| secs.abs_diff(3600) <= 1));
     }
 
     #[test]

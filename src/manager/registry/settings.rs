@@ -129,7 +129,7 @@ impl Environment {
     }
 
     /// A variable without outer white space; an empty one counts as unset, as in the SDKs of the clouds.
-    pub(in crate::manager) fn get(&self, name: &str) -> Option<String> {
+    pub fn get(&self, name: &str) -> Option<String> {
         let value = match self {
             Self::Process => env::var(name).ok(),
             Self::Fixed(variables) => variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()),

@@ -3,7 +3,7 @@
 mod admission;
 mod identity;
 mod log;
-mod server;
+pub(super) mod server;
 mod wire;
 
 use std::{fs, sync::Arc};
@@ -26,7 +26,7 @@ use server::{BASE_ID, EXTERNAL_ID, KEY_ID, ROLE, Reply, SECRET_KEY, Server, WEB_
 
 /// How a reference proves itself at the scripted server.
 #[derive(Clone, Copy, Debug)]
-enum Method {
+pub(super) enum Method {
     AccessKey,
     /// From a key in the environment.
     AssumedRole,
@@ -34,7 +34,7 @@ enum Method {
     ServiceRole,
 }
 
-fn auth(method: Method) -> AwsAuth {
+pub(super) fn auth(method: Method) -> AwsAuth {
     let (region, method) = match method {
         Method::AccessKey => (Some("us-east-1"), key(KEY_ID)),
         Method::AssumedRole => {
@@ -68,7 +68,7 @@ fn environment(server: &Server, method: Method) -> Environment {
     }
 }
 
-fn registry_with(server: &Server, method: Method, change: impl FnOnce(&mut RegistrySettings)) -> Registry {
+pub(super) fn registry_with(server: &Server, method: Method, change: impl FnOnce(&mut RegistrySettings)) -> Registry {
     // Nothing is opened: addresses of `managers.aws.*` are the operator's and need no opening.
     let mut settings = settings(Policy::new(egress::Settings::default()));
     let url = Url::parse(&server.url()).unwrap();

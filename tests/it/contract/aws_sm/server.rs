@@ -1,4 +1,5 @@
-//! A server that speaks Secrets Manager (JSON 1.1) and STS (Query) as AWS does, and can be told to misbehave.
+//! A server that speaks Secrets Manager, the Parameter Store (JSON 1.1) and STS (Query) as AWS does, and can be told to
+//! misbehave.
 //!
 //! It knows keys and sessions by id and checks no signature; `tests/real/aws.rs` has a server that does.
 
@@ -60,6 +61,10 @@ pub struct Reply {
 struct State {
     /// Versions of each secret, oldest first: id and the member that holds the value.
     secrets: Mutex<HashMap<String, Vec<(String, Value)>>>,
+    /// Versions of each parameter, oldest first: value and label.
+    parameters: Mutex<HashMap<String, Vec<(String, String)>>>,
+    /// Parameters that nobody may read.
+    denied: Mutex<HashSet<String>>,
     scripts: Mutex<HashMap<String, Vec<Reply>>>,
     keys: Mutex<HashSet<String>>,
     seen: Mutex<Vec<Seen>>,
@@ -117,6 +122,17 @@ impl Server {
         versions.push((version_id(versions.len() + 1), member));
     }
 
+    /// A new version of the parameter `name`, with a label unless that is empty.
+    pub fn put_parameter(&self, name: &str, value: &str, label: &str) {
+        let version = (value.to_owned(), label.to_owned());
+        self.state.parameters.lock().unwrap().entry(name.to_owned()).or_default().push(version);
+    }
+
+    /// The parameter `name` may not be read, and no call that holds it.
+    pub fn deny_parameter(&self, name: &str) {
+        self.state.denied.lock().unwrap().insert(name.to_owned());
+    }
+
     /// Answers `action` so from now on, one reply after the other, the last one for ever.
     pub fn script(&self, action: &str, replies: impl IntoIterator<Item = Reply>) {
         self.state.scripts.lock().unwrap().insert(action.to_owned(), replies.into_iter().collect());
@@ -134,6 +150,11 @@ impl Server {
 
     pub fn admit(&self, id: &str) {
         self.state.keys.lock().unwrap().insert(id.to_owned());
+    }
+
+    /// Takes back what [`Server::script`] said of `action`.
+    pub fn unscript(&self, action: &str) {
+        self.state.scripts.lock().unwrap().remove(action);
     }
 
     pub fn seen(&self) -> Vec<Seen> {
@@ -253,6 +274,8 @@ impl State {
             (_, false, false) => Reply::error(400, "UnrecognizedClientException", "canary"),
             ("GetSecretValue", true, _) => self.get(&seen.body),
             ("DescribeSecret", true, _) => self.describe(&seen.body),
+            ("GetParameter", true, _) => self.parameter(&seen.body),
+            ("GetParameters", true, _) => self.parameters(&seen.body),
             _ => Reply::error(400, "UnknownOperationException", "canary"),
         }
     }
@@ -297,5 +320,63 @@ impl State {
         let labels = versions.iter().rev().zip(["AWSCURRENT", "AWSPREVIOUS"]);
         let labels: HashMap<_, _> = labels.map(|((id, _), label)| (id.clone(), [label])).collect();
         Reply::json(200, &json!({"ARN": "arn", "Name": asked["SecretId"], "VersionIdsToStages": labels}))
+    }
+
+    fn parameter(&self, body: &str) -> Reply {
+        let asked: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(asked["WithDecryption"], true);
+        match self.lookup(asked["Name"].as_str().unwrap()) {
+            Ok(parameter) => Reply::json(200, &json!({"Parameter": parameter})),
+            Err(code) => Reply::error(400, code, "canary"),
+        }
+    }
+
+    fn parameters(&self, body: &str) -> Reply {
+        let asked: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(asked["WithDecryption"], true);
+        let names: Vec<&str> = asked["Names"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+        let distinct: HashSet<_> = names.iter().collect();
+        if names.len() > 10 || distinct.len() < names.len() {
+            return Reply::error(400, "ValidationException", "1 validation error detected");
+        }
+        let (mut parameters, mut invalid) = (Vec::new(), Vec::new());
+        for name in names {
+            match self.lookup(name) {
+                Ok(parameter) => parameters.push(parameter),
+                Err(code @ "AccessDeniedException") => return Reply::error(400, code, "canary"),
+                Err(_) => invalid.push(name),
+            }
+        }
+        // No order is promised.
+        parameters.reverse();
+        Reply::json(200, &json!({"Parameters": parameters, "InvalidParameters": invalid}))
+    }
+
+    fn lookup(&self, asked: &str) -> Result<Value, &'static str> {
+        let (arn, asked) = match asked.split_once(":parameter") {
+            Some((_, name)) => (true, name),
+            None => (false, asked),
+        };
+        let (name, selector) = asked.split_once(':').map_or((asked, None), |(name, selector)| (name, Some(selector)));
+        if self.denied.lock().unwrap().contains(name) {
+            return Err("AccessDeniedException");
+        }
+        let parameters = self.parameters.lock().unwrap();
+        let versions = parameters.get(name).ok_or("ParameterNotFound")?;
+        let index = match selector {
+            None => Some(versions.len() - 1),
+            Some(selector) => match selector.parse::<usize>() {
+                Ok(number) => number.checked_sub(1).filter(|index| *index < versions.len()),
+                Err(_) => versions.iter().position(|(_, label)| label == selector),
+            },
+        };
+        let index = index.ok_or("ParameterVersionNotFound")?;
+        let full = format!("arn:aws:ssm:us-east-1:123456789012:parameter/{}", name.trim_start_matches('/'));
+        let mut parameter = json!({"Name": if arn { &full } else { name }, "ARN": full, "Type": "SecureString",
+            "Value": versions[index].0, "Version": index + 1, "LastModifiedDate": 1.7e9, "DataType": "text"});
+        if let Some(selector) = selector {
+            parameter["Selector"] = json!(format!(":{selector}"));
+        }
+        Ok(parameter)
     }
 }
