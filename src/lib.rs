@@ -53,5 +53,6 @@ pub mod metric;
 pub mod model;
 pub mod proxy;
 pub mod resolve;
+pub mod seal;
 pub mod secret;
 pub mod telemetry;
