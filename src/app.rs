@@ -3,9 +3,11 @@
 //! Everything is bound and read before anything is spawned, so that a start either fails as a whole or runs. What is
 //! spawned ends with the [`Sidecar`].
 
+mod control_plane;
 mod hardening;
 mod signals;
 
+pub use control_plane::{ControlPlane, ControlPlaneError};
 pub use hardening::harden;
 pub use signals::{Signal, Signals};
 

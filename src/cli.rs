@@ -4,9 +4,11 @@
 //! else to standard error.
 
 mod check;
+mod control_plane;
 mod dev;
 mod exit;
 mod explain;
+mod keygen;
 mod screen;
 mod secrets;
 mod sidecar;
@@ -24,7 +26,7 @@ use std::{
 use clap::{Parser, Subcommand, error::ErrorKind};
 use url::Url;
 
-use self::{exit::Exit, screen::Screen};
+use self::{exit::Exit, keygen::KeyKind, screen::Screen};
 use crate::{
     app,
     config::Config,
@@ -43,6 +45,10 @@ struct Arguments {
 enum Command {
     /// Run the sidecar: clients on one side, the gateway on the other
     Sidecar(OfConfig),
+    /// Run the control plane: the admin API and the snapshot feed
+    ///
+    /// config/control-plane-full.yaml lists every key.
+    ControlPlane(OfConfig),
     /// See it work on this machine: no cloud, no account, no file to write
     ///
     /// Makes an example secret, reference, integration and virtual key in a private temporary folder, sends one request
@@ -71,11 +77,26 @@ enum Command {
     Explain(OfConfig),
     /// Ask a running sidecar about its secrets, or have it read them again
     Secrets(secrets::Asked),
+    /// Make a key file, readable by its owner alone, and print its public part
+    Keygen {
+        /// What the key is for
+        #[arg(long, value_enum)]
+        kind: KeyKind,
+        /// Where the private part goes. Never overwritten
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Print the hash of an API key, read from standard input, as a row of a snapshot's api_keys[].hashes
+    HashKey {
+        /// The keys that hash: a file made by keygen --kind api-key-hash
+        #[arg(long, value_name = "FILE")]
+        hash_file: PathBuf,
+    },
 }
 
 #[derive(Debug, clap::Args)]
 struct OfConfig {
-    /// The configuration; config/sidecar-full.yaml lists every key
+    /// The configuration; config/ holds examples that list every key
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
 }
@@ -100,15 +121,20 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     };
     let log = match command {
         // Its own, once the configuration is read.
-        Command::Sidecar(_) => None,
+        Command::Sidecar(_) | Command::ControlPlane(_) => None,
         Command::Dev { .. } => Some(Level::WARN),
-        Command::Check { .. } | Command::Explain(_) | Command::Secrets(_) => Some(Level::ERROR),
+        Command::Check { .. } | Command::Explain(_) | Command::Secrets(_) | Command::Keygen { .. } | Command::HashKey { .. } => {
+            Some(Level::ERROR)
+        }
     };
     if let Some(Err(exit)) = log.map(|level| start_log(telemetry::Settings { level, format: Some(Format::Text) })) {
         return exit;
     }
     match command {
         Command::Sidecar(OfConfig { config }) => sidecar::run(&config),
+        Command::ControlPlane(OfConfig { config }) => control_plane::run(&config),
+        Command::Keygen { kind, out } => keygen::generate(kind, &out),
+        Command::HashKey { hash_file } => keygen::hash(&hash_file),
         Command::Dev { upstream, once } => dev::run(upstream.as_ref(), once),
         Command::Explain(OfConfig { config }) => explain::run(&config),
         Command::Secrets(asked) => secrets::run(asked),

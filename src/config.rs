@@ -4,6 +4,7 @@
 //! reported at once. `SIDEKEY_<KEY>` (`__` between levels) stands above the file. Relative paths are taken from the
 //! working directory. `config/sidecar-full.yaml` documents every key and is compared with this code by a test.
 
+mod control_plane;
 mod nearest;
 mod problem;
 mod reader;
@@ -13,6 +14,7 @@ mod tree;
 mod value;
 mod variables;
 
+pub use control_plane::ControlPlaneConfig;
 pub use problem::{Invalid, Place, Problem, why};
 pub use reader::Key;
 pub use value::is_loopback;
@@ -31,6 +33,9 @@ use crate::{admin, clients, dialect::portkey, feed, manager::registry::RegistryS
 
 /// Largest configuration file, in bytes. A hundred keys with comments stay far below; a device or a wrong file does not.
 const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// The example that lists every key of a sidecar.
+const FULL: &str = "config/sidecar-full.yaml";
 
 /// A checked configuration: what each room is built with.
 #[derive(Clone, Debug)]
@@ -107,17 +112,13 @@ impl Config {
         text: &str,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Inspected, Invalid> {
-        let root = tree::parse(text).map_err(|error| Invalid::of_syntax(name, error))?;
-        let mut reader = Reader::new(name, root, variables);
-        let config = Self::read(&mut reader);
-        Ok(Inspected { config, problems: reader.finish().0 })
+        let (config, problems) = inspect_text(name, FULL, text, variables, Self::read)?;
+        Ok(Inspected { config, problems })
     }
 
     /// Every key there is, in the order of reading.
     pub fn keys() -> Vec<Key> {
-        let mut reader = Reader::new("", Node { value: Value::Null, line: 0 }, []);
-        Self::read(&mut reader);
-        reader.finish().1
+        keys(FULL, Self::read)
     }
 
     fn read(reader: &mut Reader<'_>) -> Self {
@@ -150,6 +151,27 @@ impl Inspected {
     pub fn valid(self) -> Result<Config, Invalid> {
         if self.problems.is_empty() { Ok(self.config) } else { Err(Invalid { problems: self.problems }) }
     }
+}
+
+/// What `read` makes of `text`, and every fault.
+fn inspect_text<T>(
+    name: &str,
+    full: &'static str,
+    text: &str,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+    read: impl Fn(&mut Reader<'_>) -> T,
+) -> Result<(T, Vec<Problem>), Invalid> {
+    let root = tree::parse(text).map_err(|error| Invalid::of_syntax(name, error))?;
+    let mut reader = Reader::new(name, full, root, variables);
+    let config = read(&mut reader);
+    Ok((config, reader.finish().0))
+}
+
+/// Every key that `read` asks for, in its order.
+fn keys<T>(full: &'static str, read: impl Fn(&mut Reader<'_>) -> T) -> Vec<Key> {
+    let mut reader = Reader::new("", full, Node { value: Value::Null, line: 0 }, []);
+    read(&mut reader);
+    reader.finish().1
 }
 
 /// The text of `file`, or why there is none.

@@ -33,11 +33,11 @@
 //!
 //! | row | rooms |
 //! |---|---|
-//! | 0 | [`secret`], [`metric`] |
+//! | 0 | [`secret`], [`metric`], [`seal`] (may use `secret`) |
 //! | 1 | [`model`] |
 //! | 2 | [`egress`], [`feed`], [`dialect`], [`manager`] (may use `egress`; otherwise never each other) |
 //! | 3 | [`resolve`], [`clients`] |
-//! | 4 | [`proxy`] |
+//! | 4 | [`proxy`]; [`control`] (rows 0 and 1 only, and of `seal` the closing half: it cannot reach a secret) |
 //! | 5 | [`config`], [`admin`], [`telemetry`], [`app`], [`cli`] |
 
 pub mod admin;
@@ -45,6 +45,7 @@ pub mod app;
 pub mod cli;
 pub mod clients;
 pub mod config;
+pub mod control;
 pub mod dialect;
 pub mod egress;
 pub mod feed;

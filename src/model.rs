@@ -22,6 +22,7 @@ pub use api_key::{
 };
 pub use auth::{
     AuthConfig, AwsAuth, AwsMethod, AzureAuth, AzureMethod, GcpAuth, GcpMethod, ManagerType, VaultAuth, VaultMethod,
+    inspect_auth,
 };
 pub use entity::{Deployment, Entity, EntityField, EntityKind, FieldValue};
 pub use field::{FIELDS, FieldRole, FieldSet, FieldSpec};

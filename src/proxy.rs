@@ -34,7 +34,7 @@ pub use self::{
     server::{BindError, Server},
     settings::{Limits, Settings, TlsSettings, UpstreamSettings},
     shutdown::{Shutdown, Stage},
-    tls::TlsError,
+    tls::{POLL as TLS_POLL, Reloaded, TlsError},
     upstream::{SendError, Upstream, UpstreamError},
 };
 

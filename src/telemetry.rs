@@ -20,7 +20,7 @@ use tracing_subscriber::{
 
 /// Libraries that are of no interest below `warn`. Of those in the tree only h2 0.4 writes through `tracing` at all, and it
 /// leaves header fields and payloads out of its frames; what libraries write through `log` (reqwest, rustls) is not collected.
-const QUIET: [&str; 8] = ["h2", "hyper", "hyper_util", "reqwest", "rustls", "tokio", "mio", "notify"];
+const QUIET: [&str; 10] = ["axum", "h2", "hyper", "hyper_util", "mio", "notify", "reqwest", "rustls", "sqlx", "tokio"];
 /// Libraries that print answers: rustify 0.7 and vaultrs 0.8 attach an error with the whole reply to their spans, at any
 /// level. No setting opens them.
 const SILENT: [&str; 3] = ["vaultrs", "rustify", "rustify_derive"];

@@ -18,6 +18,7 @@ use super::{
 #[derive(Debug)]
 pub struct Reader<'a> {
     file: &'a str,
+    full: &'static str,
     root: Vec<Entry>,
     overrides: Vec<Override>,
     keys: Vec<Key>,
@@ -44,19 +45,27 @@ struct Found {
 // === impl Reader ===
 
 impl<'a> Reader<'a> {
-    /// Reads `root`, the tree of `file`, below `variables`.
-    pub fn new(file: &'a str, root: Node, variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
-        let mut reader =
-            Self { file, root: Vec::new(), overrides: overrides(variables), keys: Vec::new(), problems: Vec::new() };
+    /// Reads `root`, the tree of `file`, below `variables`; `full` is the example that lists every key.
+    pub fn new(
+        file: &'a str,
+        full: &'static str,
+        root: Node,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Self {
+        let mut reader = Self {
+            file,
+            full,
+            root: Vec::new(),
+            overrides: overrides(variables),
+            keys: Vec::new(),
+            problems: Vec::new(),
+        };
         match root.value {
             Value::Map(entries) => reader.root = entries,
             Value::Null => {}
             _ => {
-                reader.push(
-                    reader.line(root.line),
-                    "",
-                    "is not a list of keys; see config/sidecar.yaml for an example",
-                );
+                let message = format!("is not a list of keys; see {full} for an example");
+                reader.push(reader.line(root.line), "", &message);
             }
         }
         reader
@@ -202,6 +211,46 @@ impl<'a> Reader<'a> {
         vec![default]
     }
 
+    /// A list of sections, each with all of `names` and nothing else, as texts in that order; a problem where `parse` says so.
+    pub fn records<T, const N: usize>(
+        &mut self,
+        key: &'static str,
+        names: [&'static str; N],
+        parse: impl Fn([&str; N]) -> Result<T, String>,
+    ) -> Vec<T> {
+        let Some(found) = self.find(key, Form::Yaml, String::new()) else { return Vec::new() };
+        let example = names.map(|name| format!("{name}: …")).join(", ");
+        let Value::List(items) = &found.value else {
+            self.refuse(key, &found, &format!("is not a list; write [{{{example}}}]"));
+            return Vec::new();
+        };
+        let mut records = Vec::with_capacity(items.len());
+        for item in items {
+            let text = |name: &str| match &item.value {
+                Value::Map(entries) if entries.len() == N => {
+                    look_up(entries, name).and_then(|entry| match &entry.node.value {
+                        Value::Text(text) => Some(text.as_str()),
+                        _ => None,
+                    })
+                }
+                _ => None,
+            };
+            let texts = names.map(text);
+            let record = match texts.iter().all(Option::is_some) {
+                true => parse(texts.map(Option::unwrap_or_default)),
+                false => Err(format!("holds something else than {{{example}}}, each as text")),
+            };
+            match record {
+                Ok(record) => records.push(record),
+                Err(message) => {
+                    let place = if item.line == 0 { found.place.clone() } else { self.line(item.line) };
+                    self.push(place, key, &message);
+                }
+            }
+        }
+        records
+    }
+
     /// A key or a whole section that this version cannot do yet: refused wherever it stands.
     pub fn later(&mut self, key: &'static str, what: &str) {
         self.keys.push(Key { name: key, range: String::new(), built: false });
@@ -342,7 +391,7 @@ impl<'a> Reader<'a> {
                 (_, false) => {
                     let message = match self.suggestion(&path) {
                         Some(known) => format!("is not a key; did you mean {known}?"),
-                        None => "is not a key; remove it, config/sidecar-full.yaml lists every key".to_owned(),
+                        None => format!("is not a key; remove it, {} lists every key", self.full),
                     };
                     self.push(place, &clean(&path), &message);
                 }
@@ -363,7 +412,7 @@ impl<'a> Reader<'a> {
             } else {
                 match self.suggestion(key) {
                     Some(known) => format!("names no key; did you mean {}?", variable(known)),
-                    None => "names no key; unset it, config/sidecar-full.yaml lists every key".to_owned(),
+                    None => format!("names no key; unset it, {} lists every key", self.full),
                 }
             };
             self.push(Place::Variable { name: clean(name) }, "", &message);

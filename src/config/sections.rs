@@ -118,7 +118,7 @@ fn upstream(reader: &mut Reader<'_>) -> UpstreamSettings {
     }
 }
 
-fn tls(reader: &mut Reader<'_>) -> Option<TlsSettings> {
+pub fn tls(reader: &mut Reader<'_>) -> Option<TlsSettings> {
     let cert_file = reader.optional("tls.cert_file", value::readable_file);
     let key_file = reader.optional("tls.key_file", value::readable_file);
     let client_ca_file = reader.optional("tls.client_ca_file", value::readable_file);
@@ -246,13 +246,18 @@ pub fn managers(reader: &mut Reader<'_>) -> RegistrySettings {
             root: reader.optional("managers.file.root", value::directory),
             ambient: ambient(reader, ManagerType::File),
         },
-        policy: egress::Policy::new(egress::Settings {
-            allow_hosts: reader.list("egress.allow_hosts", Vec::new(), value::host_pattern),
-            allow_cidrs: reader.list("egress.allow_cidrs", Vec::new(), value::network),
-            proxy_url: reader.optional("egress.proxy_url", value::proxy_url),
-        }),
+        policy: policy(reader),
         extra_ca_files: reader.list("egress.extra_ca_files", Vec::new(), value::readable_file),
     }
+}
+
+/// `egress.*`, as far as it decides which addresses are open.
+pub fn policy(reader: &mut Reader<'_>) -> egress::Policy {
+    egress::Policy::new(egress::Settings {
+        allow_hosts: reader.list("egress.allow_hosts", Vec::new(), value::host_pattern),
+        allow_cidrs: reader.list("egress.allow_cidrs", Vec::new(), value::network),
+        proxy_url: reader.optional("egress.proxy_url", value::proxy_url),
+    })
 }
 
 fn bounds(reader: &mut Reader<'_>) -> manager::Settings {

@@ -8,6 +8,7 @@ use url::Url;
 
 use crate::secret::SecretValue;
 
+pub use parse::inspect_auth;
 pub(super) use parse::{identity, parse};
 
 /// The secret managers a reference may name.

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use sidekey::config::{Config, Key};
+use sidekey::config::{Config, ControlPlaneConfig, Key};
 
 /// Text of a file of the repository.
 fn text(name: &str) -> String {
@@ -49,10 +49,24 @@ fn the_full_example_is_the_defaults() {
 }
 
 #[test]
-fn the_full_example_holds_every_key_with_its_range() {
-    let documented = commented_keys(&text("config/sidecar-full.yaml"));
+fn the_full_example_of_a_control_plane_is_the_defaults() {
+    let default = ControlPlaneConfig::parse("default", "", []).unwrap();
+    let file = "config/control-plane-full.yaml";
+    let full = ControlPlaneConfig::parse(file, &text(file), []).unwrap();
+    assert_eq!(format!("{full:#?}"), format!("{default:#?}"));
+}
+
+#[test]
+fn the_full_examples_hold_every_key_with_its_range() {
+    assert_eq!(undocumented("config/sidecar-full.yaml", Config::keys()), [""; 0]);
+    assert_eq!(undocumented("config/control-plane-full.yaml", ControlPlaneConfig::keys()), [""; 0]);
+}
+
+/// What `file` does not say of `keys`.
+fn undocumented(file: &str, keys: Vec<Key>) -> Vec<String> {
+    let documented = commented_keys(&text(file));
     let mut missing = Vec::new();
-    for Key { name, range, .. } in Config::keys().into_iter().filter(|key| key.built) {
+    for Key { name, range, .. } in keys.into_iter().filter(|key| key.built) {
         match documented.iter().find(|(key, _)| key == name) {
             None => missing.push(format!("{name} is not there")),
             Some((_, comment)) if comment.is_empty() => missing.push(format!("{name} has no comment")),
@@ -69,13 +83,20 @@ fn the_full_example_holds_every_key_with_its_range() {
             }
         }
     }
-    assert_eq!(missing, [""; 0]);
+    missing
 }
 
 #[test]
 fn the_small_example_is_a_configuration() {
     let config = Config::parse("sidecar.yaml", &text("config/sidecar.yaml"), []).unwrap();
     assert_eq!(config.snapshot.unwrap().path, Path::new("config/snapshot.example.json"));
+}
+
+#[test]
+fn the_small_example_is_a_control_plane() {
+    let file = "config/control-plane.yaml";
+    let config = ControlPlaneConfig::parse(file, &text(file), []).unwrap();
+    assert!(config.control.recipients.is_some() && config.control.make_key_files);
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod clients;
 mod coalesce;
 mod config;
 mod contract;
+mod control;
 mod dev;
 mod egress;
 mod errors;

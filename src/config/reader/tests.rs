@@ -4,7 +4,7 @@ use super::{super::tree, *};
 
 fn reader<'a>(text: &str, variables: &[(&str, &str)]) -> Reader<'a> {
     let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
-    Reader::new("a.yaml", tree::parse(text).unwrap(), variables.collect::<Vec<_>>())
+    Reader::new("a.yaml", "full.yaml", tree::parse(text).unwrap(), variables.collect::<Vec<_>>())
 }
 
 fn problems(reader: Reader<'_>) -> Vec<String> {

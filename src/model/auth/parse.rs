@@ -34,12 +34,42 @@ pub(in crate::model) struct AuthFault {
 /// Reads fields of one `auth_config` and collects what is wrong with them.
 struct Reader<'a> {
     members: &'a Members<'a>,
+    sealed: Sealed,
     faults: Vec<AuthFault>,
+}
+
+/// What a sealed value counts as.
+#[derive(Clone, Copy)]
+enum Sealed {
+    /// A fault: nobody here can open it.
+    Refused,
+    /// A value that is as it should be.
+    Given,
 }
 
 /// Checks `members` for `manager`.
 pub(in crate::model) fn parse(manager: ManagerType, members: &Members<'_>) -> Result<AuthConfig, Vec<AuthFault>> {
-    let mut reader = Reader { members, faults: Vec::new() };
+    read(manager, members, Sealed::Refused)
+}
+
+/// Checks the object `auth_config` for `manager` as [`parse`] does, where sealed values count as given. The address it
+/// names, if its manager has one.
+///
+/// # Errors
+/// Every fault: the key (empty = the object) and what to mend. Quotes no value.
+pub fn inspect_auth(manager: ManagerType, auth_config: &str) -> Result<Option<Url>, Vec<(&'static str, String)>> {
+    let members: Members<'_> =
+        serde_json::from_str(auth_config).map_err(|_| vec![("", "must be an object".to_owned())])?;
+    match read(manager, &members, Sealed::Given) {
+        Ok(AuthConfig::Vault(vault)) => Ok(Some(vault.addr)),
+        Ok(AuthConfig::Azure(azure)) => Ok(Some(azure.vault_url)),
+        Ok(AuthConfig::Aws(_) | AuthConfig::Gcp(_) | AuthConfig::File) => Ok(None),
+        Err(faults) => Err(faults.into_iter().map(|fault| (fault.key, fault.message)).collect()),
+    }
+}
+
+fn read(manager: ManagerType, members: &Members<'_>, sealed: Sealed) -> Result<AuthConfig, Vec<AuthFault>> {
+    let mut reader = Reader { members, sealed, faults: Vec::new() };
     let auth = match manager {
         ManagerType::HashicorpVault => reader.vault().map(AuthConfig::Vault),
         ManagerType::File => Some(AuthConfig::File),
@@ -276,7 +306,10 @@ impl Reader<'_> {
             return None;
         };
         match RawSecret::read(raw) {
-            Some(RawSecret::Sealed) => self.fault(key, RawSecret::SEALED),
+            Some(RawSecret::Sealed) => match self.sealed {
+                Sealed::Refused => self.fault(key, RawSecret::SEALED),
+                Sealed::Given => return Some(SecretValue::new(Vec::new())),
+            },
             Some(RawSecret::Clear(value)) if value.expose().len() <= MAX_TEXT_BYTES => {
                 if value.expose_str().is_some_and(fits) {
                     return Some(value);

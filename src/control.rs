@@ -1,0 +1,93 @@
+//! The control plane: Portkey's admin API over a store that keeps references and seals, and never a credential.
+//!
+//! # The map
+//!
+//! ```text
+//! server   listens, TLS, drain → routes  method and path → one function of one resource; request id and log line
+//!    → access    who calls (API key → organisation, workspace, role, scopes), what that caller may do and see
+//!    → fields    the body, read where it stands; every fault at once       query  page and filters of a list
+//!    → <resource>  secret_reference, workspace, integration, …: `Body` (what its rows hold), its rules, its handlers
+//!    → sealing   a credential → its seal and its mask, or a refusal
+//!    → store     one transaction a write: version, rows, audit record; everything through the organisation of the caller
+//!    ← answer, refusal   the shapes and codes of the admin API
+//! ```
+//!
+//! # To add a resource
+//!
+//! 1. [`store::Kind`] has its row. What only it has is a `Body` in a file of its own, `#[serde(default)]` on what comes later.
+//! 2. Copy [`secret_reference`]: `create`, `list`, `read`, `update`, `delete` are the same five everywhere, in this order:
+//!    `caller.may`, `fields`, `caller.write`, find, read every field, `fields.finish`, write, `commit(Change)`.
+//! 3. What names another object is recorded with [`store::Write::set_uses`], so that the other cannot be removed under it.
+//! 4. A credential goes through [`sealing::Sealer::seal`] from where it stands in the body, and nowhere else.
+//! 5. A route in `routes`, a row in the isolation table of `tests/it/control`.
+//!
+//! The room may name rows 0 and 1 only, and of `seal` the closing half: it cannot reach a secret.
+
+pub mod access;
+pub mod answer;
+pub mod api_key;
+mod bootstrap;
+pub mod fields;
+pub mod key;
+pub mod query;
+mod refusal;
+mod routes;
+pub mod sealing;
+pub mod secret_reference;
+mod server;
+mod settings;
+pub mod slug;
+pub mod store;
+
+pub use access::{Caller, Verb};
+pub use answer::Answer;
+pub use bootstrap::BootstrapError;
+pub use refusal::Refusal;
+pub use server::{Server, TlsSource};
+pub use settings::{DataPlane, Settings};
+
+use std::{fmt, sync::Arc};
+
+use arc_swap::ArcSwap;
+use url::Url;
+
+use self::{key::Hasher, sealing::Sealer, store::Store};
+
+/// Whether a data plane may be sent to an address; the error is a reason for people.
+pub type AdmitAddress = Arc<dyn Fn(&Url) -> Result<(), String> + Send + Sync>;
+
+/// What every call is answered with.
+pub struct Control {
+    store: Store,
+    sealer: Sealer,
+    hasher: ArcSwap<Hasher>,
+    admit_address: AdmitAddress,
+}
+
+// === impl Control ===
+
+impl Control {
+    /// A control plane over `store`.
+    pub fn new(store: Store, sealer: Sealer, hasher: Hasher, admit_address: AdmitAddress) -> Self {
+        Self { store, sealer, hasher: ArcSwap::from_pointee(hasher), admit_address }
+    }
+
+    /// What it remembers.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn replace_hasher(&self, hasher: Hasher) {
+        self.hasher.store(Arc::new(hasher));
+    }
+
+    fn hasher(&self) -> Arc<Hasher> {
+        self.hasher.load_full()
+    }
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control").field("store", &self.store).finish_non_exhaustive()
+    }
+}

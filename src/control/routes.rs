@@ -1,0 +1,86 @@
+//! Which path is whose, under `/v1` and without it; what is logged of a call.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{Request, State},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{HeaderName, HeaderValue, StatusCode, header::CACHE_CONTROL};
+use serde_json::json;
+use tokio::time::Instant;
+use tracing::{error, info};
+use uuid::Uuid;
+
+use super::{Control, Refusal, refusal::Cause, secret_reference};
+
+/// SDKs repeat a call that failed with 5xx, unless the answer has it.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-portkey-request-id");
+
+/// Everything that is served.
+pub(super) fn routes(control: Arc<Control>) -> Router {
+    let api = api();
+    Router::new()
+        .merge(api.clone())
+        .nest("/v1", api)
+        .route("/healthz", get(async || Json(json!({ "alive": true }))))
+        .route("/readyz", get(ready))
+        .fallback(async || Refusal::no_such_path())
+        .method_not_allowed_fallback(async || Refusal::no_such_method())
+        .layer(middleware::from_fn(log))
+        .with_state(control)
+}
+
+fn api() -> Router<Arc<Control>> {
+    Router::new().route("/secret-references", get(secret_reference::list).post(secret_reference::create)).route(
+        "/secret-references/{name}",
+        get(secret_reference::read).put(secret_reference::update).delete(secret_reference::delete),
+    )
+}
+
+async fn ready(State(control): State<Arc<Control>>) -> Response {
+    match control.store.ping().await {
+        Ok(()) => Json(json!({ "ready": true, "reasons": [] })).into_response(),
+        Err(_) => {
+            let body = json!({ "ready": false, "reasons": ["the database does not answer"] });
+            (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
+        }
+    }
+}
+
+/// Gives the call an id, and writes its line. The path is the route's, so that no name of a client's is in it.
+async fn log(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = Uuid::now_v7().to_string();
+    let method = request.method().clone();
+    let route = request.extensions().get::<axum::extract::MatchedPath>().map(|path| path.as_str().to_owned());
+    let mut response = next.run(request).await;
+    let (status, elapsed_ms) = (response.status().as_u16(), started.elapsed().as_millis());
+    let route = route.unwrap_or_default();
+    match response.extensions_mut().remove::<Cause>() {
+        Some(Cause(cause)) => {
+            let error = chain(&*cause);
+            error!(request_id = id, %method, route, status, elapsed_ms, error, "A call failed.");
+        }
+        None => info!(request_id = id, %method, route, status, elapsed_ms, "Answered a call."),
+    }
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut behind = error.source();
+    while let Some(cause) = behind {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        behind = cause.source();
+    }
+    text
+}

@@ -1,0 +1,6 @@
+//! The control plane as its clients meet it: over HTTP, on a database of its own.
+
+mod canaries;
+mod secret_references;
+mod stage;
+mod start;
