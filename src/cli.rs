@@ -123,9 +123,11 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         // Its own, once the configuration is read.
         Command::Sidecar(_) | Command::ControlPlane(_) => None,
         Command::Dev { .. } => Some(Level::WARN),
-        Command::Check { .. } | Command::Explain(_) | Command::Secrets(_) | Command::Keygen { .. } | Command::HashKey { .. } => {
-            Some(Level::ERROR)
-        }
+        Command::Check { .. }
+        | Command::Explain(_)
+        | Command::Secrets(_)
+        | Command::Keygen { .. }
+        | Command::HashKey { .. } => Some(Level::ERROR),
     };
     if let Some(Err(exit)) = log.map(|level| start_log(telemetry::Settings { level, format: Some(Format::Text) })) {
         return exit;

@@ -82,7 +82,10 @@ fn usage() {
         (&["--help"], 0, "check"),
         (&[], 64, "Usage"),
         (&["chekc"], 64, "similar"),
-        (&["keygen"], 64, "unrecognized"),
+        (&["keygen"], 64, "--kind <KIND>"),
+        (&["keygen", "--kind", "password", "--out", "x"], 64, "identity, signing, api-key-hash"),
+        (&["hash-key", "--hash-file", "none"], 1, "none cannot be used (no such file)"),
+        (&["control-plane", "--config", "none.yaml"], 64, "none.yaml: cannot be read"),
         (&["secrets", "list"], 64, "no token"),
         (&["check"], 64, "--config <FILE>"),
         (&["check", "--config", "none.yaml"], 64, "none.yaml: cannot be read"),
@@ -90,6 +93,29 @@ fn usage() {
         let ran = sidekey(here.path(), arguments, &[]);
         assert_eq!(ran.status, status, "{arguments:?}: {ran:?}");
         assert!(ran.out.contains(shown) || ran.err.contains(shown), "{arguments:?}: {ran:?}");
+    }
+}
+
+#[test]
+fn keygen_writes_for_the_owner_alone_and_never_again() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let here = tempfile::tempdir().unwrap();
+    for (kind, private, public) in [
+        ("identity", "AGE-SECRET-KEY-1", "age1"),
+        ("signing", "-----BEGIN PRIVATE KEY-----", "-----BEGIN PUBLIC KEY-----"),
+        ("api-key-hash", "k1 ", "There is no public part"),
+    ] {
+        let arguments = ["keygen", "--kind", kind, "--out", kind];
+        let ran = sidekey(here.path(), &arguments, &[]);
+        assert_eq!(ran.status, 0, "{ran:?}");
+        let file = here.path().join(kind);
+        let content = std::fs::read_to_string(&file).unwrap();
+        assert!(content.contains(private) && ran.out.starts_with(public), "{kind}: {}", ran.out);
+        assert!(!ran.out.contains(private), "{kind} prints its private part");
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "{kind}");
+        let again = sidekey(here.path(), &arguments, &[]);
+        assert_eq!(again.status, 64, "{again:?}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), content, "{kind} was overwritten");
     }
 }
 

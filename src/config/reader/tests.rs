@@ -164,7 +164,7 @@ fn faults_of_variables_name_the_variable() {
          rename the service",
             "SIDEKEY_HOSTS: hosts: \"a, b\" is not a list; write [a, b]",
             "SIDEKEY_SEALING__IDENTITY_FILE: sealing.identity_file: is not available in this version: not yet; remove it",
-            "SIDEKEY_ZZZZZZZZ: names no key; unset it, config/sidecar-full.yaml lists every key",
+            "SIDEKEY_ZZZZZZZZ: names no key; unset it, full.yaml lists every key",
         ]
     );
 }
@@ -230,6 +230,6 @@ fn relations_are_reported_where_the_key_stands() {
 fn a_document_that_is_no_section_is_refused() {
     for text in ["- a", "a", "5"] {
         let problems = problems(reader(text, &[]));
-        assert_eq!(problems, ["a.yaml:1: is not a list of keys; see config/sidecar.yaml for an example"], "{text}");
+        assert_eq!(problems, ["a.yaml:1: is not a list of keys; see full.yaml for an example"], "{text}");
     }
 }
