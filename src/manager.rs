@@ -58,7 +58,17 @@ pub trait SecretManager: fmt::Debug + Send + Sync {
 
     /// The identity in use, for operators: how it logged in and where (`approle gw at https://vault:8200`). Never a secret.
     fn identity(&self) -> Arc<str>;
+
+    /// Who shares the quota of reads, when that is more than this identity: an account and Region, a vault. May become known
+    /// only after a login. `None` = the identity has a quota of its own.
+    fn budget(&self) -> Option<BudgetKey> {
+        None
+    }
 }
+
+/// Names a quota that several identities at one kind of manager share (`123456789012/eu-west-1`). Never a secret.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BudgetKey(pub Arc<str>);
 
 /// Finds the manager object of a reference. One implementation for the process ([`registry`]), one for tests ([`fake`]).
 pub trait Managers: fmt::Debug + Send + Sync {

@@ -36,6 +36,10 @@ pub struct Metrics {
     pub resolutions: Family<ResolutionLabels, Counter>,
     /// Reads at a manager, by manager and class (`ok` or a failure class).
     pub fetches: Family<FetchLabels, Counter>,
+    /// Reads that were not sent to a manager, by manager and reason (`budget_empty`, `cool_down`, `breaker_open`).
+    pub fetches_withheld: Family<WithheldLabels, Counter>,
+    /// Identities whose manager is left alone because it fails, by manager.
+    pub breakers_open: Family<ManagerLabels, Gauge>,
     /// Seconds of a read at a manager.
     pub fetch_seconds: Family<ManagerLabels, Histogram>,
     /// Logins at a manager, by manager and class.
@@ -89,6 +93,15 @@ pub struct FetchLabels {
     pub class: &'static str,
 }
 
+/// Labels of `sidekey_fetches_withheld_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WithheldLabels {
+    /// Manager type.
+    pub manager: &'static str,
+    /// `budget_empty`, `cool_down` or `breaker_open`.
+    pub reason: &'static str,
+}
+
 /// Labels by manager alone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ManagerLabels {
@@ -126,6 +139,8 @@ impl Metrics {
             added_seconds: Histogram::new(ADDED_SECONDS),
             resolutions: Family::default(),
             fetches: Family::default(),
+            fetches_withheld: Family::default(),
+            breakers_open: Family::default(),
             fetch_seconds: Family::new_with_constructor(fetch_histogram),
             logins: Family::default(),
             cache_entries: Gauge::default(),
@@ -174,6 +189,12 @@ impl Metrics {
         );
         r.register("resolutions", "Mappings resolved by manager and outcome", self.resolutions.clone());
         r.register("fetches", "Reads at a manager by class", self.fetches.clone());
+        r.register("fetches_withheld", "Reads not sent to a manager by reason", self.fetches_withheld.clone());
+        r.register(
+            "breakers_open",
+            "Identities whose manager is left alone because it fails",
+            self.breakers_open.clone(),
+        );
         r.register_with_unit("fetch", "Time of a read at a manager", Unit::Seconds, self.fetch_seconds.clone());
         r.register("logins", "Logins at a manager by class", self.logins.clone());
         r.register("cache_entries", "Documents in memory", self.cache_entries.clone());
@@ -241,6 +262,8 @@ mod tests {
         metrics.requests.get_or_create(&RequestLabels { code: "", mode: "" }).inc();
         metrics.resolutions.get_or_create(&ResolutionLabels { manager: "", outcome: "" }).inc();
         metrics.fetches.get_or_create(&FetchLabels { manager: "", class: "" }).inc();
+        metrics.fetches_withheld.get_or_create(&WithheldLabels { manager: "", reason: "" }).inc();
+        metrics.breakers_open.get_or_create(&ManagerLabels { manager: "" }).inc();
         metrics.fetch_seconds.get_or_create(&ManagerLabels { manager: "" }).observe(0.0);
         metrics.logins.get_or_create(&FetchLabels { manager: "", class: "" }).inc();
         metrics.snapshot_loads.get_or_create(&OutcomeLabels { outcome: "" }).inc();

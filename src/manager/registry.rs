@@ -22,7 +22,11 @@ use super::gcp_sm;
 use super::session::LoginObserver;
 #[cfg(feature = "vault")]
 use super::vault;
-use super::{FailureClass, FetchError, Managers, SecretManager, file::Files, guard::Guarded};
+use super::{
+    FailureClass, FetchError, Managers, SecretManager,
+    file::Files,
+    guard::{Guarded, Purses},
+};
 #[cfg(feature = "aws")]
 use super::{aws, aws_sm, aws_ssm};
 #[cfg(any(feature = "aws", feature = "gcp", feature = "vault"))]
@@ -47,6 +51,7 @@ const SWEEP: Duration = Duration::from_secs(60);
 pub struct Registry {
     settings: RegistrySettings,
     metrics: Arc<Metrics>,
+    purses: Arc<Purses>,
     files: Option<Arc<Files>>,
     #[cfg(feature = "aws")]
     aws_sm: Arc<aws_sm::Service>,
@@ -120,6 +125,7 @@ impl Registry {
         Ok(Self {
             settings,
             metrics,
+            purses: Arc::default(),
             files: files.map(Arc::new),
             #[cfg(feature = "aws")]
             aws_sm,
@@ -199,7 +205,8 @@ impl Registry {
             }
         };
         let metrics = Arc::clone(&self.metrics);
-        Ok(Arc::new(Guarded::new(inner, reference.manager_type, &self.settings.bounds, metrics)))
+        let bounds = &self.settings.bounds;
+        Ok(Arc::new(Guarded::new(inner, reference.manager_type, bounds, &self.purses, metrics)))
     }
 
     fn objects(&self) -> MutexGuard<'_, Objects> {

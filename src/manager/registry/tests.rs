@@ -109,7 +109,8 @@ async fn fetches_of_one_identity_take_turns_within_their_deadline() {
     let bounds = Settings { max_in_flight: 2, ..registry(&root).settings.bounds };
     let metrics = Arc::new(Metrics::new());
     let fake = Fake::new();
-    let guarded = Guarded::new(Arc::new(fake.clone()), ManagerType::File, &bounds, Arc::clone(&metrics));
+    let guarded =
+        Guarded::new(Arc::new(fake.clone()), ManagerType::File, &bounds, &Arc::default(), Arc::clone(&metrics));
     let location = reference(1).location;
     // Two at a time, 400 ms each, one second in all: the third pair is too late.
     fake.script("key", [Answer::text("sk-1").after(Duration::from_millis(400))]);
