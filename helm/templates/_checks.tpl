@@ -1,0 +1,138 @@
+{{/* Values that contradict each other end here, with what to do. */}}
+
+{{- define "sidekey.refuse" -}}
+{{- fail (printf "\n\nsidekey: %s\n" .) -}}
+{{- end }}
+
+{{- define "sidekey.checks" -}}
+{{- $values := .Values -}}
+{{- range $key := list "listen" "admin_listen" "admin_token_file" "api_key_hash_file" "fingerprint_key_file" "sealing" "tls" -}}
+{{-   if hasKey $values.config $key -}}
+{{-     include "sidekey.refuse" (printf "config.%s follows from other values (ports, ipv6, secrets.*); remove it" $key) -}}
+{{-   end -}}
+{{- end -}}
+{{- range $path := list "upstream.url" "upstream.max_head_bytes" "snapshot.file" "snapshot.control_plane" -}}
+{{-   $parts := splitList "." $path -}}
+{{-   if hasKey (default dict (index $values.config (first $parts))) (last $parts) -}}
+{{-     include "sidekey.refuse" (printf "config.%s follows from other values (gateway.*, snapshot.*); remove it" $path) -}}
+{{-   end -}}
+{{- end -}}
+{{- if and (eq $values.mode "none") (not $values.controlPlane.enabled) -}}
+{{-   include "sidekey.refuse" "mode: none installs nothing without controlPlane.enabled: true" -}}
+{{- end -}}
+{{- if ne $values.mode "none" -}}{{- include "sidekey.dataPlaneChecks" . -}}{{- end -}}
+{{- if $values.controlPlane.enabled -}}{{- include "sidekey.controlPlaneChecks" . -}}{{- end -}}
+{{- end }}
+
+{{- define "sidekey.dataPlaneChecks" -}}
+{{- $values := .Values -}}
+{{- $secrets := $values.secrets -}}
+{{- $authentication := default "none" $values.config.client_auth -}}
+{{- if not (or (eq $authentication "api_key") $secrets.clientCa.name $values.config.allow_unauthenticated) -}}
+{{-   include "sidekey.refuse" "whoever reaches the Service would use your credentials. Set config.client_auth: api_key with secrets.apiKeyHash, or secrets.tls and secrets.clientCa for client certificates, or config.allow_unauthenticated: true if networkPolicy.clients or a mesh says who may connect" -}}
+{{- end -}}
+{{- if and (eq $authentication "api_key") (not $secrets.apiKeyHash.name) -}}
+{{-   include "sidekey.refuse" "config.client_auth: api_key needs secrets.apiKeyHash.name, the Secret that API keys are hashed under" -}}
+{{- end -}}
+{{- if and $secrets.clientCa.name (not $secrets.tls.name) -}}
+{{-   include "sidekey.refuse" "secrets.clientCa needs secrets.tls beside it: client certificates are shown over TLS" -}}
+{{- end -}}
+{{- $source := $values.snapshot.source -}}
+{{- if and (eq $source "inline") (not $values.snapshot.inline) -}}
+{{-   include "sidekey.refuse" "snapshot.source: inline needs snapshot.inline (--set-file snapshot.inline=snapshot.json)" -}}
+{{- end -}}
+{{- if and $values.snapshot.inline (ne $source "inline") -}}
+{{-   include "sidekey.refuse" "snapshot.inline is given and snapshot.source says something else; set snapshot.source: inline" -}}
+{{- end -}}
+{{- if and (has $source (list "configMap" "secret")) (not (index $values.snapshot $source).name) -}}
+{{-   include "sidekey.refuse" (printf "snapshot.source: %s needs snapshot.%s.name" $source $source) -}}
+{{- end -}}
+{{- if eq $source "inline" -}}{{- include "sidekey.inlineChecks" . -}}{{- end -}}
+{{- if eq $source "controlPlane" -}}
+{{-   if not (or $values.controlPlane.enabled $values.snapshot.controlPlane.url) -}}
+{{-     include "sidekey.refuse" "snapshot.source: controlPlane needs snapshot.controlPlane.url, or controlPlane.enabled: true" -}}
+{{-   end -}}
+{{-   if not $values.snapshot.controlPlane.tokenSecret.name -}}
+{{-     include "sidekey.refuse" "snapshot.source: controlPlane needs snapshot.controlPlane.tokenSecret.name, whose digest stands in the control plane's data_planes" -}}
+{{-   end -}}
+{{- end -}}
+{{- if and $values.identity.aws.roleArn $values.identity.aws.podIdentity -}}
+{{-   include "sidekey.refuse" "identity.aws.roleArn (IRSA) and identity.aws.podIdentity are two ways to one identity; choose one" -}}
+{{- end -}}
+{{- if ne (empty $values.identity.azure.clientId) (empty $values.identity.azure.tenantId) -}}
+{{-   include "sidekey.refuse" "identity.azure.clientId and identity.azure.tenantId belong together" -}}
+{{- end -}}
+{{- if and $values.identity.gcp.serviceAccount $values.identity.gcp.federation.audience -}}
+{{-   include "sidekey.refuse" "identity.gcp.serviceAccount (metadata server) and identity.gcp.federation are two ways to one identity; choose one" -}}
+{{- end -}}
+{{- range $host := $values.gateway.trustedCustomHosts -}}
+{{-   if or (has (lower $host) (list "localhost" "::1" "[::1]" "host.docker.internal" "0.0.0.0")) (hasPrefix "127." $host) (hasSuffix ".localhost" (lower $host)) (hasPrefix "169.254." $host) -}}
+{{-     include "sidekey.refuse" (printf "gateway.trustedCustomHosts names %s: a client could reach what listens inside the pod; remove it" $host) -}}
+{{-   end -}}
+{{- end -}}
+{{- range $values.gateway.extraEnv -}}
+{{-   if has .name (list "NODE_OPTIONS" "NODE_ENV" "TRUSTED_CUSTOM_HOSTS" "SIDEKEY_GATEWAY_HEALTH_PORT") -}}
+{{-     include "sidekey.refuse" (printf "gateway.extraEnv sets %s, which keeps the gateway on loopback; remove it" .name) -}}
+{{-   end -}}
+{{- end -}}
+{{- $ports := list (int $values.ports.client) (int $values.ports.admin) (int $values.gateway.port) (int $values.gateway.healthPort) -}}
+{{- if ne (len $ports) (len (uniq $ports)) -}}
+{{-   include "sidekey.refuse" "ports.client, ports.admin, gateway.port and gateway.healthPort are in one pod; give each its own number" -}}
+{{- end -}}
+{{- if and $values.autoscaling.enabled (gt (int $values.autoscaling.minReplicas) (int $values.autoscaling.maxReplicas)) -}}
+{{-   include "sidekey.refuse" "autoscaling.minReplicas is above autoscaling.maxReplicas" -}}
+{{- end -}}
+{{- if and $values.podDisruptionBudget.enabled (not $values.autoscaling.enabled) (lt (int $values.replicas) 2) -}}
+{{-   include "sidekey.refuse" "podDisruptionBudget.enabled with one pod either blocks drains or protects nothing; set replicas to 2 or more" -}}
+{{- end -}}
+{{- end }}
+
+{{/* A ConfigMap is no place for a credential. */}}
+{{- define "sidekey.inlineChecks" -}}
+{{- $snapshot := fromJson .Values.snapshot.inline -}}
+{{- if hasKey $snapshot "Error" -}}
+{{-   include "sidekey.refuse" "snapshot.inline is not JSON" -}}
+{{- end -}}
+{{- range $reference := $snapshot.secret_references -}}
+{{-   range $field := list "vault_token" "vault_secret_id" "aws_secret_access_key" "azure_entra_client_secret" "gcp_service_account_json" "gcp_service_account_key" "service_account_json" -}}
+{{-     if kindIs "string" (index (default dict $reference.auth_config) $field) -}}
+{{-       include "sidekey.refuse" (printf "snapshot.inline holds %s of secret reference %s in clear, and would stand in a ConfigMap; use a Secret (snapshot.source: secret), seal it, or log in by an identity" $field $reference.slug) -}}
+{{-     end -}}
+{{-   end -}}
+{{- end -}}
+{{- range $list := list "integrations" "virtual_keys" -}}
+{{-   range $entity := index $snapshot $list -}}
+{{-     if and (kindIs "string" $entity.key) $entity.key -}}
+{{-       include "sidekey.refuse" (printf "snapshot.inline holds the key of %s in clear, and would stand in a ConfigMap; use a Secret (snapshot.source: secret), seal it, or map a secret reference" $entity.slug) -}}
+{{-     end -}}
+{{-     range $field, $value := merge dict (default dict $entity.configurations) (default dict $entity.model_config) -}}
+{{-       if and (kindIs "string" $value) (regexMatch "(?i)(secret|password|private_?key|api_?key|session_?token|service_?account_?json|ad_?token)" $field) -}}
+{{-         include "sidekey.refuse" (printf "snapshot.inline holds %s of %s in clear, and would stand in a ConfigMap; use a Secret (snapshot.source: secret), seal it, or map a secret reference" $field $entity.slug) -}}
+{{-       end -}}
+{{-     end -}}
+{{-   end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "sidekey.controlPlaneChecks" -}}
+{{- $own := .Values.controlPlane -}}
+{{- range $key := list "listen" "tls" "database_file" "database_url_file" "bootstrap_key_file" "api_key_hash_file" "signing_key_file" -}}
+{{-   if hasKey $own.config $key -}}
+{{-     include "sidekey.refuse" (printf "controlPlane.config.%s follows from other values of controlPlane; remove it" $key) -}}
+{{-   end -}}
+{{- end -}}
+{{- if $own.databaseUrlSecret.name -}}
+{{-   range $name := list "bootstrapKeySecret" "apiKeyHashSecret" "signingKeySecret" -}}
+{{-     if not (index $own $name).name -}}
+{{-       include "sidekey.refuse" (printf "controlPlane.databaseUrlSecret (PostgreSQL) needs controlPlane.%s.name: every pod has to have the same key" $name) -}}
+{{-     end -}}
+{{-   end -}}
+{{- else -}}
+{{-   if gt (int $own.replicas) 1 -}}
+{{-     include "sidekey.refuse" "controlPlane.replicas above 1 with SQLite: a file has one writer. Use controlPlane.databaseUrlSecret (PostgreSQL), or one replica" -}}
+{{-   end -}}
+{{-   if not $own.persistence.enabled -}}
+{{-     include "sidekey.refuse" "controlPlane.persistence.enabled: false would lose every entity and key with the pod. Keep the claim, or use controlPlane.databaseUrlSecret (PostgreSQL)" -}}
+{{-   end -}}
+{{- end -}}
+{{- end }}
