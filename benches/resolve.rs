@@ -19,7 +19,7 @@ use sidekey::{
     manager::fake::{Answer, Fake, FakeManagers},
     metric::Metrics,
     model::{FieldSpec, LinkRules, Mapping, TargetField, ValueFormat, link},
-    resolve::{Resolver, Settings},
+    resolve::{Resolver, Settings, Suspicion},
 };
 use tokio::runtime::Runtime;
 
@@ -31,6 +31,7 @@ const SETTINGS: Settings = Settings {
     negative_ttl: Duration::from_secs(5),
     max_entries: 10_000,
     max_bytes: 64 << 20,
+    suspicion: Suspicion::DEFAULT,
     deadline: Duration::from_secs(8),
 };
 

@@ -16,6 +16,7 @@
 //!                                                 └ (miss) cache → freshness → manager → pick secret_key
 //!                              5  dialect.apply(plan, credentials, head)      strip, then set
 //!                              6  response    = upstream.send(request)        streams both ways, injected values redacted
+//!                              7  recovery                                    refused: read again, send again, or pass on
 //!                              ✗  any error → reject.rs                       the only table of status, code, header
 //! ```
 //!

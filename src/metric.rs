@@ -44,6 +44,8 @@ pub struct Metrics {
     pub fetch_seconds: Family<ManagerLabels, Histogram>,
     /// Logins at a manager, by manager and class.
     pub logins: Family<FetchLabels, Counter>,
+    /// Requests whose credential was refused upstream, by what came of it.
+    pub recoveries: Family<OutcomeLabels, Counter>,
     /// Documents in memory.
     pub cache_entries: Gauge,
     /// Age in seconds of the oldest document served in the last scrape interval.
@@ -143,6 +145,7 @@ impl Metrics {
             breakers_open: Family::default(),
             fetch_seconds: Family::new_with_constructor(fetch_histogram),
             logins: Family::default(),
+            recoveries: Family::default(),
             cache_entries: Gauge::default(),
             oldest_served_seconds: Gauge::default(),
             snapshot_version: Gauge::default(),
@@ -197,6 +200,7 @@ impl Metrics {
         );
         r.register_with_unit("fetch", "Time of a read at a manager", Unit::Seconds, self.fetch_seconds.clone());
         r.register("logins", "Logins at a manager by class", self.logins.clone());
+        r.register("recoveries", "Requests with a refused credential by outcome", self.recoveries.clone());
         r.register("cache_entries", "Documents in memory", self.cache_entries.clone());
         r.register_with_unit(
             "oldest_served",
@@ -266,6 +270,7 @@ mod tests {
         metrics.breakers_open.get_or_create(&ManagerLabels { manager: "" }).inc();
         metrics.fetch_seconds.get_or_create(&ManagerLabels { manager: "" }).observe(0.0);
         metrics.logins.get_or_create(&FetchLabels { manager: "", class: "" }).inc();
+        metrics.recoveries.get_or_create(&OutcomeLabels { outcome: "" }).inc();
         metrics.snapshot_loads.get_or_create(&OutcomeLabels { outcome: "" }).inc();
         metrics.audit_lines.get_or_create(&OutcomeLabels { outcome: "" }).inc();
         metrics.operator_requests.get_or_create(&OperatorLabels { operation: "", code: "" }).inc();

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! server      accepts, sheds, drains        connection   TLS, HTTP/1.1 or 2, head and idle times
-//! handle      snapshot → route → authenticate → peek → plan → resolve → apply → send → redact
+//! handle      snapshot → route → authenticate → peek → plan → resolve → apply → send → recover → redact
 //! upstream    pooled HTTP/1.1               websocket    a planned handshake, then bytes
 //! peek, body  streams, unbuffered           redact       injected values out of replies
+//! recovery    a refused credential is looked after, and the request sent again
 //! reject      the only table of errors      access       the only line about a request
 //! audit       who used which credential
 //! ```
@@ -17,6 +18,7 @@ mod connection;
 mod heartbeat;
 mod hop;
 mod peek;
+mod recovery;
 mod redact;
 mod reject;
 mod server;
@@ -32,7 +34,7 @@ pub use self::{
     heartbeat::Heartbeat,
     reject::{Code, Refusal},
     server::{BindError, Server},
-    settings::{Limits, Settings, TlsSettings, UpstreamSettings},
+    settings::{Limits, RecoverySettings, Settings, TlsSettings, UpstreamSettings},
     shutdown::{Shutdown, Stage},
     tls::{POLL as TLS_POLL, Reloaded, TlsError},
     upstream::{SendError, Upstream, UpstreamError},
@@ -51,6 +53,7 @@ use self::{
     audit::Audit,
     body::RequestBody,
     peek::{Budget, Peeked},
+    recovery::{Keeping, Reply, Spare},
     redact::Redactor,
     websocket::{Handshake, Sessions},
 };
@@ -58,7 +61,7 @@ use crate::{
     clients::Clients,
     dialect::{
         PlanError,
-        portkey::{Portkey, Route},
+        portkey::{Plan, Portkey, Route},
     },
     feed::Feed,
     metric::Metrics,
@@ -81,6 +84,7 @@ pub struct Proxy {
     clients: Arc<Clients>,
     limits: Limits,
     peeked: Budget,
+    keeping: Option<Keeping>,
     sessions: Sessions,
     metrics: Arc<Metrics>,
     audit: Option<Audit>,
@@ -111,6 +115,7 @@ impl Proxy {
             clients,
             limits: settings.limits,
             peeked: Budget::default(),
+            keeping: settings.recovery.map(|kept| Keeping::new(kept.max_body_bytes, kept.max_kept_bytes)),
             sessions: Sessions::new(settings.limits.session_max),
             metrics,
             audit: None,
@@ -187,11 +192,10 @@ impl Proxy {
         let resolved = self.resolver.resolve(&plan.mappings).await?;
         access.resolved(&resolved);
         let credentials: Vec<Arc<Credential>> = resolved.into_iter().map(|resolved| resolved.credential).collect();
-        let redactor = Redactor::new(self.dialect.apply(&plan, &credentials, &mut head)?, &self.metrics.redactions);
-        if redactor.is_some() {
-            // So that an error can be searched. The gateway asks providers by itself.
-            head.headers.remove(ACCEPT_ENCODING);
-        }
+        let mut body = body.into_body(plan.body_edit.as_ref());
+        let keeping = self.keeping.as_ref().filter(|_| !plan.mappings.is_empty());
+        let spare = keeping.map(|keeping| Spare::of(&head, &mut body, keeping, handshake.is_some()));
+        let redactor = self.inject(&plan, &credentials, &mut head)?;
         if let Some(handshake) = &handshake {
             handshake.write(&mut head);
         }
@@ -199,7 +203,12 @@ impl Proxy {
         access.sending();
 
         let method = head.method.clone();
-        let mut response = self.upstream.send(head, body.into_body(plan.body_edit.as_ref())).await?;
+        let response = self.upstream.send(head, body).await?;
+        let mut reply = Reply { response, redactor };
+        if let Some(spare) = spare {
+            reply = self.recover(&plan, credentials, spare, reply, access).await;
+        }
+        let Reply { mut response, redactor } = reply;
         if let (StatusCode::SWITCHING_PROTOCOLS, Some(handshake)) = (response.status(), handshake) {
             if let Some(redactor) = redactor {
                 redactor.headers(response.headers_mut());
@@ -211,6 +220,21 @@ impl Proxy {
             Some(redactor) => redactor.reply(&method, response, access.request_id).await.map_err(Refusal::ReplyBroken),
             None => Ok(response.map(|body| ResponseBody::stream(body, None))),
         }
+    }
+
+    /// Puts credentials on the head of a request, and remembers them for the reply.
+    fn inject(
+        &self,
+        plan: &Plan,
+        credentials: &[Arc<Credential>],
+        head: &mut Parts,
+    ) -> Result<Option<Redactor>, Refusal> {
+        let redactor = Redactor::new(self.dialect.apply(plan, credentials, head)?, &self.metrics.redactions);
+        if redactor.is_some() {
+            // So that an error can be searched. The gateway asks providers by itself.
+            head.headers.remove(ACCEPT_ENCODING);
+        }
+        Ok(redactor)
     }
 
     /// Answers with `refusal`, whatever is asked; `None` when that never became known.

@@ -8,6 +8,8 @@
 //!                                        ├ refresh ahead, stale → flight, nobody waits for it
 //!                                        ├ fetch → flight (one for each document) → next slot → pick
 //!                                        └ refused → error
+//! a provider refuses it → inquiry (one for each document): reads again → quest: what to send instead
+//!                                                                      └ overlap: the version before
 //! ```
 
 mod cache;
@@ -16,9 +18,17 @@ mod document;
 mod engine;
 mod flight;
 pub mod freshness;
+mod inquiry;
 mod meter;
+mod overlap;
 mod pick;
+mod quest;
 mod slot;
+
+pub use self::{
+    inquiry::Suspicion,
+    quest::{Quest, Replacement},
+};
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
@@ -30,6 +40,7 @@ use self::{
     engine::{Engine, Look},
     flight::Answer,
     pick::Wanted,
+    quest::Suspect,
     slot::SlotKey,
 };
 use crate::{
@@ -56,6 +67,8 @@ pub struct Settings {
     pub max_entries: u64,
     /// `cache.max_bytes`.
     pub max_bytes: u64,
+    /// `recovery.*`: what happens when a provider refuses a value.
+    pub suspicion: Suspicion,
     /// `managers.deadline_secs`: managers keep it themselves; here it is the safety net under a manager that does not.
     pub deadline: Duration,
 }
@@ -222,6 +235,7 @@ impl Resolver {
             let longest = named.entry(SlotKey::of(reference)).or_insert(ttl);
             *longest = ttl.max(*longest);
         }
+        self.engine.overlaps.retain(|key| named.contains_key(key));
         self.engine.cache.retain(named);
         self.engine.tidy();
     }
@@ -230,6 +244,16 @@ impl Resolver {
     /// that fails leaves what is remembered as it would for a request.
     pub async fn refresh_all(&self) {
         self.engine.refresh_all().await;
+    }
+
+    /// The search for something to send in place of values that were refused: the mappings, and what was sent for each.
+    pub fn quest(&self, refused: impl Iterator<Item = (Arc<Mapping>, Arc<Credential>)>) -> Quest {
+        Quest::new(Arc::clone(&self.engine), refused)
+    }
+
+    /// Has a value that was refused looked after, for those who come later. Waits for nothing.
+    pub fn report(&self, mapping: &Arc<Mapping>, refused: &Arc<Credential>) {
+        Suspect::new(Arc::clone(mapping), Arc::clone(refused)).report(&self.engine);
     }
 
     /// Reads the document of `reference` again now, whatever is remembered of it and however lately a read failed; joins a
@@ -248,7 +272,7 @@ impl Resolver {
         if let Err(error) = usable(reference) {
             return Probe { identity: None, elapsed: Duration::ZERO, outcome: Err(error) };
         }
-        let Answer { result, identity, asked_at, at } = self.engine.ask(reference, None).await;
+        let Answer { result, identity, asked_at, at } = self.engine.ask(reference, &reference.location, None).await;
         let outcome = result.and_then(|fetched| {
             let Fetched::Document { value, map, version, not_after: _ } = fetched else {
                 return Err(FetchError::new(FailureClass::Malformed).with_code("unchanged"));

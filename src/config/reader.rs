@@ -96,6 +96,11 @@ impl<'a> Reader<'a> {
         Duration::from_secs(self.whole(key, default, range))
     }
 
+    /// As [`Reader::whole`], in milliseconds.
+    pub fn millis(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> Duration {
+        Duration::from_millis(self.whole(key, default, range))
+    }
+
     /// As [`Reader::whole`], as a size or count in memory.
     pub fn size(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> usize {
         // A range ends far below what an address can count.

@@ -20,7 +20,7 @@ use crate::{
         },
     },
     model::ManagerType,
-    proxy::{self, Limits, TlsSettings, UpstreamSettings},
+    proxy::{self, Limits, RecoverySettings, TlsSettings, UpstreamSettings},
     resolve, telemetry,
 };
 
@@ -37,7 +37,6 @@ pub fn unbuilt(reader: &mut Reader<'_>) {
     reader.later("snapshot.control_plane", CONTROL_PLANE);
     reader.later("control_plane", CONTROL_PLANE);
     reader.later("sealing", "sealed values cannot be opened yet");
-    reader.later("recovery", "a refused credential is not fetched again and replayed yet");
     reader.later("webhook_listen", "there are no webhooks yet");
     reader.later("prewarm", "secrets are not fetched ahead of the first request yet");
 }
@@ -83,7 +82,8 @@ pub fn proxy(reader: &mut Reader<'_>, keys: bool) -> proxy::Settings {
         ));
     }
     let provenance = reader.flag("provenance_header", false);
-    proxy::Settings { listen, tls, upstream, control_plane: None, provenance, limits: limits(reader) }
+    let (limits, recovery) = (limits(reader), recovery(reader));
+    proxy::Settings { listen, tls, upstream, control_plane: None, provenance, limits, recovery }
 }
 
 fn upstream(reader: &mut Reader<'_>) -> UpstreamSettings {
@@ -149,6 +149,29 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
     }
 }
 
+/// `recovery.*`, as far as it is about requests.
+fn recovery(reader: &mut Reader<'_>) -> Option<RecoverySettings> {
+    let default = RecoverySettings::default();
+    let enabled = reader.flag("recovery.enabled", true);
+    let settings = RecoverySettings {
+        max_body_bytes: reader.size("recovery.max_body_bytes", default.max_body_bytes as u64, 0..=64 * MIB),
+        max_kept_bytes: reader.size("recovery.max_kept_bytes", default.max_kept_bytes as u64, 0..=16 * GIB),
+    };
+    enabled.then_some(settings)
+}
+
+/// `recovery.*`, as far as it is about secrets.
+fn suspicion(reader: &mut Reader<'_>) -> resolve::Suspicion {
+    let default = resolve::Suspicion::DEFAULT;
+    resolve::Suspicion {
+        // Without a rest, whoever provokes refusals would have the manager read for each of them.
+        cooldown: reader.secs("recovery.cooldown_secs", default.cooldown.as_secs(), 1..=HOUR),
+        // Requests wait for it.
+        second_look: reader.millis("recovery.second_look_ms", default.second_look.as_millis() as u64, 0..=3000),
+        overlap: reader.secs("recovery.overlap_secs", default.overlap.as_secs(), 0..=DAY),
+    }
+}
+
 /// `admin_listen`, `admin_token_file`; `taken` is `listen`.
 pub fn admin(reader: &mut Reader<'_>, taken: &[SocketAddr]) -> admin::Settings {
     let default = admin::Settings::default();
@@ -198,6 +221,7 @@ pub fn cache(reader: &mut Reader<'_>, deadline: Duration) -> resolve::Settings {
         negative_ttl: reader.secs("cache.negative_ttl_secs", 5, 1..=5 * MINUTE),
         max_entries: reader.whole("cache.max_entries", 10_000, 1..=1_000_000),
         max_bytes: reader.whole("cache.max_bytes", 64 * MIB, MIB..=16 * GIB),
+        suspicion: suspicion(reader),
         deadline,
     }
 }

@@ -103,7 +103,7 @@ fn every_key_of_a_later_version_is_refused() {
             "{text}: {problems:#?}"
         );
     }
-    for name in ["snapshot.control_plane", "sealing", "recovery"] {
+    for name in ["snapshot.control_plane", "sealing", "webhook_listen"] {
         assert!(later.iter().any(|key| key.name == name), "{name}");
     }
 }

@@ -6,7 +6,7 @@
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use http::request::Parts;
+use http::{HeaderMap, StatusCode, request::Parts};
 use time::OffsetDateTime;
 
 use super::PlanError;
@@ -49,6 +49,7 @@ mod steering;
 mod strip;
 #[cfg(test)]
 mod tests;
+mod trail;
 mod uses;
 mod websocket;
 
@@ -57,6 +58,7 @@ pub use containment::SAFE_CHECKS;
 pub use describe::{Description, FieldDescription, Place, TargetDescription, ValueSource};
 pub use peek::{BodyScan, Progress};
 pub use plan::{Mode, Plan};
+pub use trail::Blame;
 pub use uses::Use;
 
 /// What the operator decides about this dialect. The default is the contract's.
@@ -198,5 +200,16 @@ impl Portkey {
         head: &mut Parts,
     ) -> Result<Injected, ApplyError> {
         apply::apply(plan, credentials, head)
+    }
+
+    /// Whether a status says that a credential was not taken.
+    pub fn refuses(&self, status: StatusCode) -> bool {
+        trail::refuses(status)
+    }
+
+    /// Who is to blame for a reply to a request that was sent by `plan`: whose values were refused, and whose a fallback went
+    /// past. Nobody, if none of ours.
+    pub fn blame(&self, plan: &Plan, status: StatusCode, headers: &HeaderMap) -> Blame {
+        trail::blame(plan, status, headers)
     }
 }

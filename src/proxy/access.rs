@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::{
     audit::{Audit, Event, Origin, Record},
+    recovery::Recovered,
     reject::Refusal,
     tls::Chain,
 };
@@ -47,6 +48,7 @@ pub struct Access {
     entities: Vec<Arc<Entity>>,
     mappings: Vec<Arc<Mapping>>,
     found: Vec<Found>,
+    recovered: Option<Recovered>,
     metrics: Arc<Metrics>,
     audit: Option<Audit>,
     finished: bool,
@@ -76,6 +78,7 @@ impl Access {
             entities: Vec::new(),
             mappings: Vec::new(),
             found: Vec::new(),
+            recovered: None,
             metrics: metrics.clone(),
             audit: audit.cloned(),
             finished: false,
@@ -123,6 +126,18 @@ impl Access {
             Event::Used { entity: sent.entity, field: sent.field, resolved, destinations: sent.destinations }
         });
         self.record(audit, events.collect());
+    }
+
+    /// A mapping of it is sent again with another value.
+    pub fn replaced(&mut self, at: usize, resolved: &Resolved) {
+        if let Some(found) = self.found.get_mut(at) {
+            *found = Found { outcome: resolved.outcome, version: resolved.version.clone(), age: resolved.age };
+        }
+    }
+
+    /// A credential of it was refused, and this came of it.
+    pub fn recovered(&mut self, recovered: Recovered) {
+        self.recovered = Some(recovered);
     }
 
     /// It is about to be sent on.
@@ -233,6 +248,7 @@ impl Access {
             workspace = self.workspace.as_deref(),
             entities = %self.entities(),
             references = %self.references(),
+            recovery = self.recovered.map(Recovered::as_str),
             elapsed_ms = milliseconds(self.started.elapsed()),
             "A request was answered."
         );

@@ -17,6 +17,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use super::{
     activity::InFlight,
     peek::Hold,
+    recovery::{Keeping, Kept},
     redact::{Redactor, Search},
     upstream::ReplyBody,
 };
@@ -28,6 +29,8 @@ pub struct RequestBody {
     rest: Rest,
     length: Option<u64>,
     progress: Option<Arc<Progress>>,
+    /// Keeps what was taken, in case it has to be sent again.
+    kept: Option<Kept>,
     /// Released when the looked-at start has been written or dropped.
     hold: Option<Hold>,
 }
@@ -89,7 +92,7 @@ impl RequestBody {
     pub(super) fn replay(start: VecDeque<Bytes>, rest: Rest, length: Option<u64>, hold: Option<Hold>) -> Self {
         let empty = start.is_empty() && matches!(rest, Rest::End);
         let progress = (!empty).then(Arc::default);
-        Self { start, rest, length, progress, hold }
+        Self { start, rest, length, progress, kept: None, hold }
     }
 
     /// Whether there is nothing to send.
@@ -102,10 +105,53 @@ impl RequestBody {
         self.progress.clone()
     }
 
-    fn took(&mut self, piece: &Bytes) {
+    /// Keeps what is sent from here on.
+    pub(super) fn keep(&mut self, keeping: &Keeping) -> Kept {
+        let kept = keeping.begin(self.length);
+        if self.is_empty() {
+            kept.end(None);
+        } else {
+            self.kept = Some(kept.clone());
+        }
+        kept
+    }
+
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(piece) = self.start.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        self.hold = None;
+        match std::mem::replace(&mut self.rest, Rest::End) {
+            Rest::Stream(mut stream) => {
+                let polled = Pin::new(&mut stream).poll_frame(cx);
+                if !matches!(polled, Poll::Ready(None)) && !stream.is_end_stream() {
+                    self.rest = Rest::Stream(stream);
+                }
+                polled
+            }
+            Rest::Trailers(trailers) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+            Rest::End => Poll::Ready(None),
+        }
+    }
+
+    /// A piece is on its way. `whole`: it was put together here, so that it is worth keeping as it is.
+    fn took(&mut self, piece: &Bytes, whole: bool) {
         self.length = self.length.map(|length| length.saturating_sub(piece.len() as u64));
         if let Some(progress) = &self.progress {
             progress.pieces.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(kept) = &self.kept {
+            kept.piece(piece, whole);
+        }
+        // The codec does not ask for more than it announced.
+        if self.is_empty() || self.length == Some(0) {
+            self.end_kept(None);
+        }
+    }
+
+    fn end_kept(&mut self, trailers: Option<&HeaderMap>) {
+        if let Some(kept) = self.kept.take() {
+            kept.end(trailers.cloned());
         }
     }
 }
@@ -115,6 +161,9 @@ impl Drop for RequestBody {
         if let Some(progress) = &self.progress {
             progress.over.store(true, Ordering::Release);
         }
+        if let Some(kept) = &self.kept {
+            kept.let_go();
+        }
     }
 }
 
@@ -123,29 +172,22 @@ impl Body for RequestBody {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if let Some(piece) = self.start.pop_front() {
-            self.took(&piece);
-            return Poll::Ready(Some(Ok(Frame::data(piece))));
-        }
-        self.hold = None;
-        match std::mem::replace(&mut self.rest, Rest::End) {
-            Rest::Stream(mut stream) => {
-                let polled = Pin::new(&mut stream).poll_frame(cx);
-                let ended = matches!(polled, Poll::Ready(None)) || stream.is_end_stream();
-                if !ended {
-                    self.rest = Rest::Stream(stream);
+        let whole = !self.start.is_empty();
+        let polled = self.next(cx);
+        match &polled {
+            Poll::Pending => {}
+            Poll::Ready(None) => self.end_kept(None),
+            Poll::Ready(Some(Err(_))) => {
+                if let Some(kept) = self.kept.take() {
+                    kept.let_go();
                 }
-                if let Some(piece) = match &polled {
-                    Poll::Ready(Some(Ok(frame))) => frame.data_ref(),
-                    Poll::Ready(Some(Err(_)) | None) | Poll::Pending => None,
-                } {
-                    self.took(piece);
-                }
-                polled
             }
-            Rest::Trailers(trailers) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
-            Rest::End => Poll::Ready(None),
+            Poll::Ready(Some(Ok(frame))) => match frame.data_ref() {
+                Some(piece) => self.took(piece, whole),
+                None => self.end_kept(frame.trailers_ref()),
+            },
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -41,7 +41,7 @@ pub struct Hold {
 
 /// The start of a body, in pieces that are worth keeping apart.
 #[derive(Debug, Default)]
-struct Start {
+pub struct Start {
     pieces: VecDeque<Bytes>,
     /// Small pieces that follow.
     small: BytesMut,
@@ -59,13 +59,19 @@ pub struct Peeked {
 // === impl Start ===
 
 impl Start {
-    fn push(&mut self, piece: Bytes) {
+    /// Adds a piece; a small one is copied to those before it.
+    pub fn push(&mut self, piece: Bytes) {
         if piece.len() < SMALL_BYTES {
             self.small.extend_from_slice(&piece);
         } else {
-            self.close();
-            self.pieces.push_back(piece);
+            self.share(piece);
         }
+    }
+
+    /// Adds a piece as it is.
+    pub fn share(&mut self, piece: Bytes) {
+        self.close();
+        self.pieces.push_back(piece);
     }
 
     /// Makes one piece of the small ones.
@@ -75,7 +81,8 @@ impl Start {
         }
     }
 
-    fn into_pieces(mut self) -> VecDeque<Bytes> {
+    /// All of them.
+    pub fn into_pieces(mut self) -> VecDeque<Bytes> {
         self.close();
         self.pieces
     }

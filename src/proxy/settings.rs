@@ -24,6 +24,8 @@ pub struct Settings {
     pub provenance: bool,
     /// `limits.*`.
     pub limits: Limits,
+    /// `recovery.*`, as far as it is about requests; `None` = a refused credential is not looked after.
+    pub recovery: Option<RecoverySettings>,
 }
 
 /// `upstream.*`.
@@ -40,6 +42,15 @@ pub struct UpstreamSettings {
     pub response_head_timeout: Duration,
     /// `max_head_bytes`: request line and headers as they are written. More is 431 `head_too_large`.
     pub max_head_bytes: usize,
+}
+
+/// `recovery.*`: what is kept of requests that may have to be sent again.
+#[derive(Clone, Copy, Debug)]
+pub struct RecoverySettings {
+    /// `max_body_bytes`: of one body. A larger one is not sent again.
+    pub max_body_bytes: usize,
+    /// `max_kept_bytes`: of all bodies that wait for their replies. One that finds no room is not sent again.
+    pub max_kept_bytes: usize,
 }
 
 /// `tls.*` of the client listener.
@@ -101,7 +112,16 @@ impl Settings {
             control_plane: None,
             provenance: false,
             limits: Limits::default(),
+            recovery: Some(RecoverySettings::default()),
         }
+    }
+}
+
+// === impl RecoverySettings ===
+
+impl Default for RecoverySettings {
+    fn default() -> Self {
+        Self { max_body_bytes: 1 << 20, max_kept_bytes: 64 << 20 }
     }
 }
 

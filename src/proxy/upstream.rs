@@ -195,8 +195,8 @@ fn repeatable(method: &Method) -> bool {
     [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE].contains(method)
 }
 
-/// The same head for a second attempt, without the extensions of the first.
-fn copy(head: &Parts) -> Parts {
+/// The same head for another attempt, without the extensions of the first.
+pub(super) fn copy(head: &Parts) -> Parts {
     let (mut copy, ()) = Request::new(()).into_parts();
     copy.method = head.method.clone();
     copy.uri = head.uri.clone();

@@ -269,6 +269,7 @@ mod tests {
         negative_ttl: Duration::from_secs(5),
         max_entries: 100,
         max_bytes: 1 << 20,
+        suspicion: crate::resolve::Suspicion::DEFAULT,
         deadline: Duration::from_secs(8),
     };
 

@@ -58,6 +58,11 @@ impl Document {
         self.map == map && self.version.as_ref() == version && self.value.expose() == value.expose()
     }
 
+    /// Whether the other has the same content, whatever its version.
+    pub fn same_value(&self, other: &Self) -> bool {
+        self.value.expose() == other.value.expose()
+    }
+
     /// The value `wanted` of this document; made once and shared.
     ///
     /// # Errors

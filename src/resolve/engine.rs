@@ -4,6 +4,7 @@
 //! for nothing.
 
 use std::{
+    fmt,
     sync::{Arc, Mutex, Weak},
     time::Duration,
 };
@@ -18,7 +19,9 @@ use super::{
     denials::Denials,
     flight::GRACE,
     freshness::{Decision, Memory, Terms},
+    inquiry::Inquiries,
     meter::{Counted, Meter},
+    overlap::Overlaps,
     pick::Wanted,
     slot::{Found, Sight, Slot, SlotKey},
 };
@@ -39,6 +42,8 @@ pub struct Engine {
     pub(super) managers: Arc<dyn Managers>,
     pub(super) cache: Arc<Cache>,
     pub(super) denials: Mutex<Denials>,
+    pub(super) inquiries: Arc<Inquiries>,
+    pub(super) overlaps: Overlaps,
     meter: Meter,
 }
 
@@ -56,7 +61,10 @@ impl Engine {
     /// Over an empty cache.
     pub fn new(settings: Settings, managers: Arc<dyn Managers>, metrics: Arc<Metrics>) -> Self {
         let cache = Arc::new(Cache::new(&settings));
-        Self { settings, managers, cache, denials: Mutex::default(), meter: Meter::new(metrics) }
+        let inquiries = Arc::new(Inquiries::new(settings.suspicion));
+        let overlaps = Overlaps::new(settings.suspicion.overlap);
+        let meter = Meter::new(metrics);
+        Self { settings, managers, cache, denials: Mutex::default(), inquiries, overlaps, meter }
     }
 
     /// What memory says about `mapping`; starts whatever read it calls for. Never waits.
@@ -79,8 +87,11 @@ impl Engine {
                 slot.mark_used(reference.ttl.unwrap_or(self.settings.ttl));
             }
             let mut sight = slot.as_deref().map(|slot| self.see(slot, &wanted)).unwrap_or_default();
-            let decision = sight.memory.judge(&self.terms(reference, slot.as_deref()), now);
-            match (decision, sight.found.take()) {
+            let terms = self.terms(reference, slot.as_deref());
+            let decision = sight.memory.judge(&terms, now);
+            let found =
+                sight.found.take().map(|found| self.overlaps.preferred(&key, &wanted, &terms, now).unwrap_or(found));
+            match (decision, found) {
                 (Decision::Fresh, Some(found)) => {
                     return Ok(Look::Found(self.serve(reference, found, Outcome::Hit, Counted::Hit, now)));
                 }
@@ -120,8 +131,14 @@ impl Engine {
             }
             Err(_) => return Err(self.refuse(reference, FailureClass::Timeout, None, &Sight::default(), now)),
         };
-        let sight = self.see(&slot, &Wanted::by_mapping(mapping));
-        match (sight.memory.failure, sight.memory.judge(&self.terms(reference, Some(&slot)), now), &sight.found) {
+        let (wanted, terms) = (Wanted::by_mapping(mapping), self.terms(reference, Some(&slot)));
+        let mut sight = self.see(&slot, &wanted);
+        if let Some(found) = &mut sight.found
+            && let Some(preferred) = self.overlaps.preferred(&SlotKey::of(reference), &wanted, &terms, now)
+        {
+            *found = preferred;
+        }
+        match (sight.memory.failure, sight.memory.judge(&terms, now), &sight.found) {
             // Read for this request: it may be served whatever its lifetime, zero included.
             (None, _, Some(found)) => Ok(self.serve(reference, found.clone(), Outcome::Miss, Counted::Miss, now)),
             (Some(_), Decision::Fresh | Decision::RefreshAhead | Decision::Stale { .. }, Some(found)) => {
@@ -134,11 +151,11 @@ impl Engine {
         }
     }
 
-    fn see(&self, slot: &Slot, wanted: &Wanted) -> Sight {
+    pub(super) fn see(&self, slot: &Slot, wanted: &Wanted) -> Sight {
         slot.look(wanted, self.settings.negative_ttl)
     }
 
-    fn terms(&self, reference: &Reference, slot: Option<&Slot>) -> Terms {
+    pub(super) fn terms(&self, reference: &Reference, slot: Option<&Slot>) -> Terms {
         Terms::new(&self.settings, reference.ttl, slot.map_or(0, Slot::seed))
     }
 
@@ -235,6 +252,15 @@ impl Engine {
     /// Wipes what has ended and counts what is left.
     pub fn tidy(&self) {
         self.meter.entries(self.cache.tidy());
+        let now = Instant::now();
+        self.overlaps.tidy(now);
+        self.inquiries.tidy(now);
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("cache", &self.cache).finish_non_exhaustive()
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     manager::{FailureClass, FetchError, Fetched, Version},
-    model::Reference,
+    model::{Reference, SecretLocation},
 };
 
 /// What a manager may take beyond the deadline it keeps itself, before the read is cut.
@@ -60,14 +60,19 @@ impl Engine {
         }
     }
 
-    /// Asks the manager of `reference`, within the deadline and whatever the manager does.
-    pub(super) async fn ask(&self, reference: &Reference, known: Option<&Version>) -> Answer {
+    /// Asks the manager of `reference` for the document at `location`, within the deadline and whatever the manager does.
+    pub(super) async fn ask(
+        &self,
+        reference: &Reference,
+        location: &SecretLocation,
+        known: Option<&Version>,
+    ) -> Answer {
         let asked_at = Instant::now();
         let mut identity = None;
         let read = async {
             let manager = self.managers.manager(reference)?;
             identity = Some(manager.identity());
-            manager.fetch(&reference.location, known).await
+            manager.fetch(location, known).await
         };
         let limit = self.settings.deadline.saturating_add(GRACE);
         // The panic's message is not looked at: it could quote the secret.
@@ -107,7 +112,7 @@ impl Engine {
 
     async fn read(&self, lead: Lead, seen: Option<Arc<Slot>>, reference: &Arc<Reference>) -> Arc<Slot> {
         let known = seen.as_ref().and_then(|slot| slot.document()).and_then(|document| document.version());
-        let Answer { result, identity, asked_at, at } = self.ask(reference, known).await;
+        let Answer { result, identity, asked_at, at } = self.ask(reference, &reference.location, known).await;
         let slot = match result.and_then(|fetched| reading(fetched, seen.as_deref(), at)) {
             Ok(reading) => self.succeeded(&lead, seen.as_deref(), reading, reference),
             Err(error) => {
@@ -133,6 +138,10 @@ impl Engine {
 
     fn succeeded(&self, lead: &Lead, seen: Option<&Slot>, reading: Reading, reference: &Arc<Reference>) -> Slot {
         self.denials.lock().unwrap_or_else(PoisonError::into_inner).read(lead.key().identity);
+        let earlier = seen.and_then(Slot::current);
+        if earlier.is_none_or(|(document, _)| !document.same_value(&reading.document)) {
+            self.overlaps.begin(lead.key(), earlier, reading.held.fetched_at);
+        }
         let slot = Slot::after_reading(seen, reading, Arc::clone(reference), self.cache.seed(lead.key()));
         let (reference, manager) = (&*reference.slug, reference.manager_type.as_str());
         if seen.is_some_and(|seen| seen.failed().is_some()) {
@@ -208,17 +217,30 @@ fn reading(fetched: Fetched, seen: Option<&Slot>, at: Instant) -> Result<Reading
             Ok(Reading { document: Arc::clone(document), held: Held { fetched_at: at, ..held } })
         }
         Fetched::Document { value, map, version, not_after } => {
-            let ends_at = match not_after.map(|end| end.duration_since(SystemTime::now())) {
-                None => None,
-                Some(Ok(left)) => at.checked_add(left),
-                Some(Err(_)) => return Err(FetchError::new(FailureClass::Disabled).with_code("expired")),
-            };
+            let held = Held::until(at, not_after)?;
             // The same content keeps its picks and prepared header values.
             let document = match remembered {
                 Some((document, _)) if document.same_as(&value, map, version.as_ref()) => Arc::clone(document),
                 Some(_) | None => Arc::new(Document::new(value, map, version)),
             };
-            Ok(Reading { document, held: Held { fetched_at: at, ends_at } })
+            Ok(Reading { document, held })
         }
+    }
+}
+
+// === impl Held ===
+
+impl Held {
+    /// A document that was answered `at`, with the end of validity the manager states.
+    ///
+    /// # Errors
+    /// [`FailureClass::Disabled`] when that end has passed.
+    pub(super) fn until(at: Instant, not_after: Option<SystemTime>) -> Result<Self, FetchError> {
+        let ends_at = match not_after.map(|end| end.duration_since(SystemTime::now())) {
+            None => None,
+            Some(Ok(left)) => at.checked_add(left),
+            Some(Err(_)) => return Err(FetchError::new(FailureClass::Disabled).with_code("expired")),
+        };
+        Ok(Self { fetched_at: at, ends_at })
     }
 }

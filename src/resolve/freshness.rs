@@ -128,7 +128,7 @@ impl Held {
     }
 
     /// Whether the value may be served at all: the hard bound, and the manager's own end.
-    fn servable(&self, terms: &Terms, now: Instant) -> bool {
+    pub(super) fn servable(&self, terms: &Terms, now: Instant) -> bool {
         self.age(now) < terms.ttl.saturating_add(terms.stale) && self.ends_at.is_none_or(|end| now < end)
     }
 

@@ -302,6 +302,7 @@ pub fn cache() -> resolve::Settings {
         negative_ttl: Duration::from_secs(5),
         max_entries: 10_000,
         max_bytes: 64 << 20,
+        suspicion: resolve::Suspicion::DEFAULT,
         deadline: Duration::from_secs(8),
     }
 }

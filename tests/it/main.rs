@@ -25,5 +25,6 @@ mod proxy_redact;
 mod proxy_request;
 mod proxy_server;
 mod proxy_websocket;
+mod recovery;
 mod resolver;
 mod sidecar;

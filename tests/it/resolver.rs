@@ -10,7 +10,7 @@ use sidekey::{
     },
     metric::Metrics,
     model::{FieldSpec, LinkRules, Mapping, Snapshot, TargetField, ValueFormat, link},
-    resolve::{Outcome, ResolveError, Resolved, Resolver, Settings},
+    resolve::{Outcome, ResolveError, Resolved, Resolver, Settings, Suspicion},
 };
 
 /// The defaults of the agreement, without jitter so that tests can name seconds.
@@ -22,6 +22,7 @@ pub const SETTINGS: Settings = Settings {
     negative_ttl: secs(5),
     max_entries: 10_000,
     max_bytes: 64 << 20,
+    suspicion: Suspicion::DEFAULT,
     deadline: secs(8),
 };
 

@@ -23,6 +23,7 @@ use super::{
     per_request::CARRIED,
     placement::{CUSTOM_HEADERS, PlacedValue, Placement},
     provider,
+    trail::Trail,
 };
 use crate::{
     dialect::PlanError,
@@ -49,6 +50,8 @@ pub(super) struct Rebuilt {
     pub(super) literals: Vec<Arc<Credential>>,
     /// A request header that carries the plain key where the gateway does not send it.
     pub(super) key_header: Option<(&'static str, Source)>,
+    /// Which leaves are ours, for whoever has to find out which was refused.
+    pub(super) trail: Trail,
 }
 
 /// What is known about the leaves before the config is written.
@@ -95,7 +98,8 @@ pub(super) fn rebuild(
     let key_header = key_header(endpoint, &leaves, &fillings);
     let template = Template::render(|sink| write::target(&tree.root, &fillings, sink));
     let custom = custom.into_iter().map(|custom| custom.source).collect();
-    Ok(Rebuilt { template, mappings, custom, literals: leaves.literals, key_header })
+    let trail = Trail::of(tree, leaves.places);
+    Ok(Rebuilt { template, mappings, custom, literals: leaves.literals, key_header, trail })
 }
 
 /// The credentials that leaves without an entity hold themselves, for a config that comes from the snapshot.

@@ -31,6 +31,7 @@ fn settings() -> Settings {
         negative_ttl: secs(5),
         max_entries: 10,
         max_bytes: 1 << 20,
+        suspicion: crate::resolve::Suspicion::DEFAULT,
         deadline: secs(8),
     }
 }
