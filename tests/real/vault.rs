@@ -347,7 +347,7 @@ pub async fn waits_out_quotas_seals_and_outages() {
         async || matches!(read(&holder, &at("secret/app")).await, Err(error) if error.class == FailureClass::Throttled);
     eventually("the quota's end", throttled).await;
     bao.call(http::Method::DELETE, "sys/quotas/rate-limit/slow", &json!({})).await.expect(204);
-    read(&holder, &at("secret/app")).await.unwrap();
+    eventually("the cool-down's end", async || read(&holder, &at("secret/app")).await.is_ok()).await;
 
     bao.seal().await;
     assert_eq!(failure(&holder, &at("secret/app")).await, (FailureClass::Unavailable, "503".to_owned()));
