@@ -191,6 +191,7 @@ impl Sidecar {
         if let Some((_, writer)) = &self.audit {
             writer.reopen();
         }
+        info!("Reading files and secrets again.");
         if let Some(reload) = &self.reload {
             reload.request();
         }
@@ -205,10 +206,7 @@ impl Sidecar {
         let served = loop {
             tokio::select! {
                 signal = signals.next() => match signal {
-                    Signal::Reload => {
-                        info!("Reading files and secrets again.");
-                        self.reload();
-                    }
+                    Signal::Reload => self.reload(),
                     Signal::Stop if stopping => self.shutdown.cut(),
                     Signal::Stop => {
                         stopping = true;
