@@ -20,11 +20,15 @@ mod aws;
 mod aws_sm;
 #[cfg(feature = "aws")]
 mod aws_ssm;
+#[cfg(feature = "azure")]
+mod azure_kv;
 pub mod fake;
 mod file;
 #[cfg(feature = "gcp")]
 mod gcp_sm;
 mod guard;
+#[cfg(any(feature = "azure", feature = "vault"))]
+mod jwt;
 pub mod registry;
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "vault"))]
 mod retry;

@@ -16,9 +16,11 @@ use std::{
 
 use tokio::time::Instant;
 
+#[cfg(feature = "azure")]
+use super::azure_kv;
 #[cfg(feature = "gcp")]
 use super::gcp_sm;
-#[cfg(any(feature = "aws", feature = "gcp", feature = "vault"))]
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "vault"))]
 use super::session::LoginObserver;
 #[cfg(feature = "vault")]
 use super::vault;
@@ -29,7 +31,7 @@ use super::{
 };
 #[cfg(feature = "aws")]
 use super::{aws, aws_sm, aws_ssm};
-#[cfg(any(feature = "aws", feature = "gcp", feature = "vault"))]
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "vault"))]
 use crate::metric::FetchLabels;
 use crate::{
     egress::{Lookup, SystemLookup, Transport},
@@ -59,6 +61,8 @@ pub struct Registry {
     aws_ssm: Arc<aws_ssm::Service>,
     #[cfg(feature = "gcp")]
     google: Arc<Transport>,
+    #[cfg(feature = "azure")]
+    azure: Arc<Transport>,
     #[cfg(feature = "vault")]
     vault: Arc<Transport>,
     objects: Mutex<Objects>,
@@ -119,6 +123,8 @@ impl Registry {
         };
         #[cfg(feature = "gcp")]
         let google = transport(&None)?;
+        #[cfg(feature = "azure")]
+        let azure = transport(&settings.azure.ca_file)?;
         #[cfg(feature = "vault")]
         let vault = transport(&settings.vault.ca_file)?;
         let objects = Mutex::new(Objects { by_identity: HashMap::new(), swept_at: Instant::now() });
@@ -133,6 +139,8 @@ impl Registry {
             aws_ssm,
             #[cfg(feature = "gcp")]
             google,
+            #[cfg(feature = "azure")]
+            azure,
             #[cfg(feature = "vault")]
             vault,
             objects,
@@ -160,6 +168,10 @@ impl Registry {
             #[cfg(feature = "vault")]
             (ManagerType::HashicorpVault, AuthConfig::Vault(auth)) => {
                 vault::admit(auth, location, &self.settings.vault, &self.vault)
+            }
+            #[cfg(feature = "azure")]
+            (ManagerType::AzureKv, AuthConfig::Azure(auth)) => {
+                azure_kv::admit(auth, location, &self.settings.azure, self.azure.policy())
             }
             (ManagerType::File, AuthConfig::File) => {
                 let files = self.files.as_ref().ok_or("the file manager is off; set managers.file.root")?;
@@ -192,6 +204,17 @@ impl Registry {
                     &settings.vault,
                     &settings.bounds,
                     &self.vault,
+                    observer(reference.manager_type, &self.metrics),
+                )?)
+            }
+            #[cfg(feature = "azure")]
+            AuthConfig::Azure(auth) => {
+                let (azure, bounds) = (&self.settings.azure, &self.settings.bounds);
+                Arc::new(azure_kv::KeyVault::new(
+                    auth,
+                    azure,
+                    bounds,
+                    &self.azure,
                     observer(reference.manager_type, &self.metrics),
                 )?)
             }
@@ -267,7 +290,7 @@ impl Objects {
     }
 }
 
-#[cfg(any(feature = "aws", feature = "vault"))]
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "vault"))]
 fn observer(manager: ManagerType, metrics: &Arc<Metrics>) -> LoginObserver {
     let (metrics, manager) = (Arc::clone(metrics), manager.as_str());
     Box::new(move |failure| {

@@ -6,6 +6,8 @@
 mod aws_sm;
 #[cfg(feature = "aws")]
 mod aws_ssm;
+#[cfg(feature = "azure")]
+mod azure_kv;
 mod fake;
 mod file;
 #[cfg(feature = "gcp")]

@@ -46,9 +46,23 @@ pub(in crate::manager) struct Token {
 // === impl Token ===
 
 impl Token {
-    /// The token as a sensitive header value.
+    /// The token as a sensitive header value. Azure's libraries take it as text.
+    #[cfg(any(feature = "aws", feature = "gcp", feature = "vault", test))]
     pub(in crate::manager) fn header(&self) -> &HeaderValue {
         &self.header
+    }
+
+    /// `Bearer <token>`, sensitive, over a buffer of its own.
+    #[cfg(feature = "azure")]
+    pub(in crate::manager) fn bearer(&self) -> Option<HeaderValue> {
+        const SCHEME: &[u8] = b"Bearer ";
+        let token = self.header.as_bytes();
+        let mut bytes = Zeroizing::new(Vec::with_capacity(SCHEME.len() + token.len()));
+        bytes.extend_from_slice(SCHEME);
+        bytes.extend_from_slice(token);
+        let mut header = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes)).ok()?;
+        header.set_sensitive(true);
+        Some(header)
     }
 
     /// Time since the login that brought it.

@@ -12,22 +12,17 @@ use rustify::{
     enums::{RequestMethod, RequestType, ResponseType},
     errors::ClientError,
 };
-use tokio::io::AsyncReadExt as _;
 use vaultrs::api::token::requests::{LookupTokenSelfRequest, RenewTokenSelfRequest};
-use zeroize::Zeroizing;
 
 use super::{answer, wire::Wire};
 use crate::{
     egress::Reach,
     manager::{
-        FailureClass, FetchError,
+        FailureClass, FetchError, jwt,
         session::{Authority, Grant, Lease, LoginError, Token},
     },
     secret::SecretValue,
 };
-
-/// Largest JWT file, in bytes. A service-account token has about one thousand.
-const MAX_JWT: u64 = 16 * 1024;
 
 /// Rest after the n-th refused login in a row, in minutes. Vault locks an AppRole out at the fifth failure within 15 minutes
 /// and forgets failures after 15 quiet minutes, so that the last rest is longer.
@@ -144,7 +139,7 @@ impl Authority for Login {
                 self.present(mount, [("role_id", role_id), ("secret_id", secret_id.trim())], Reach::Admitted).await
             }
             Proof::Kubernetes { mount, role, jwt_file, reach } => {
-                let jwt = read_jwt(jwt_file).await?;
+                let jwt = jwt::read(jwt_file).await?;
                 self.present(mount, [("role", role), ("jwt", &jwt)], *reach).await
             }
         }
@@ -214,28 +209,6 @@ impl serde::Serialize for FieldPair<'_> {
     }
 }
 
-async fn read_jwt(path: &PathBuf) -> Result<Zeroizing<String>, LoginError> {
-    let read = async {
-        let file = tokio::fs::File::open(path).await?;
-        let mut content = Zeroizing::new(Vec::with_capacity(MAX_JWT as usize + 1));
-        file.take(MAX_JWT + 1).read_to_end(&mut content).await?;
-        Ok(content)
-    };
-    let unreadable =
-        |error: std::io::Error| FetchError::new(FailureClass::Unauthenticated).with_code("jwt_file").with_source(error);
-    let content = read.await.map_err(|error| LoginError::accident(unreadable(error)))?;
-    let jwt = std::str::from_utf8(&content).map(str::trim).ok().filter(|text| is_jwt(text));
-    jwt.map(|jwt| Zeroizing::new(jwt.to_owned())).ok_or_else(|| unusable("not_a_jwt"))
-}
-
-/// Three base64url parts with dots between them. Anything else in a file is not sent anywhere.
-fn is_jwt(text: &str) -> bool {
-    let part = |part: &str| {
-        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    text.len() as u64 <= MAX_JWT && text.split('.').count() == 3 && text.split('.').all(part)
-}
-
 fn unusable(code: &'static str) -> LoginError {
     LoginError::accident(FetchError::new(FailureClass::Unauthenticated).with_code(code))
 }
@@ -246,17 +219,6 @@ mod tests {
     use crate::egress::{self, Policy, Transport};
 
     #[test]
-    fn only_jwts_pass() {
-        for good in ["eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJrIn0.c2ln-_", "a.b.c"] {
-            assert!(is_jwt(good), "{good}");
-        }
-        let long = format!("a.b.{}", "c".repeat(MAX_JWT as usize));
-        for bad in ["", "a.b", "a..c", "a.b.c.d", "root:x:0:0", "a.b.c\nd", "a.b.c=", long.as_str()] {
-            assert!(!is_jwt(bad), "{bad}");
-        }
-    }
-
-    #[test]
     fn the_proof_is_written_into_one_buffer() {
         let nasty = "\u{1}\"\\é".repeat(50);
         let present = Present { mount: "approle", fields: [("role_id", "r"), ("secret_id", &nasty)] };
@@ -265,30 +227,6 @@ mod tests {
         assert_eq!(body.capacity(), room, "it grew");
         let sent: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(sent, serde_json::json!({"role_id": "r", "secret_id": nasty}));
-    }
-
-    #[tokio::test]
-    async fn a_jwt_file_is_read_and_trimmed() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("token");
-        #[rustfmt::skip]
-        let rows = [
-            // content, JWT or code
-            (Some("a.b.c\n"), Ok("a.b.c")),
-            (Some("  a.b.c  "), Ok("a.b.c")),
-            (Some("hunter2"), Err("not_a_jwt")),
-            (Some(""), Err("not_a_jwt")),
-            (None, Err("jwt_file")),
-        ];
-        for (content, expected) in rows {
-            match content {
-                Some(content) => std::fs::write(&path, content).unwrap(),
-                None => std::fs::remove_file(&path).unwrap(),
-            }
-            let found = read_jwt(&path).await;
-            let found = found.as_ref().map(|jwt| jwt.as_str()).map_err(|login| login.error.code.as_deref().unwrap());
-            assert_eq!(found, expected, "{content:?}");
-        }
     }
 
     /// Every name is public.
