@@ -1,9 +1,11 @@
 //! What a provider's refusal sets off: the secret is read again, and once more a moment later if it has not changed.
 //!
 //! One inquiry for each document at a time, in a task of its own; everyone whose request was refused waits for the same one.
-//! An inquiry that finds nothing is followed by `recovery.cooldown_secs` of rest, and all inquiries of one identity share a
-//! budget. So whoever provokes refusals costs two reads (three with an overlap) for each document and cool-down, and no more
-//! than [`BURST`] and then [`PER_SECOND`] inquiries for each identity, however many requests he sends.
+//! An inquiry that finds nothing is followed by a rest: [`FIRST_REST`], then twice as long each time, up to
+//! `recovery.cooldown_secs`; so one false alarm does not hide the rotation after it, and a stream of them soon costs little. All
+//! inquiries of one identity share a budget. Whoever provokes refusals costs two reads (three with an overlap) for each
+//! document and rest, and no more than [`BURST`] and then [`PER_SECOND`] inquiries for each identity, however many requests
+//! he sends.
 
 use std::{
     collections::HashMap,
@@ -32,13 +34,14 @@ use crate::{
 const BURST: f64 = 32.0;
 /// Inquiries of one identity a second after that.
 const PER_SECOND: f64 = 4.0;
-/// The rest after an inquiry that found a change: a secret that is new with every read must not be read by every refusal.
-const REST_AFTER_CHANGE: Duration = Duration::from_secs(1);
+/// The first rest, also after an inquiry that found a change: a secret that is new with every read must not be read by every
+/// refusal.
+const FIRST_REST: Duration = Duration::from_secs(1);
 
 /// `recovery.*`, as far as it is about reading secrets again.
 #[derive(Clone, Copy, Debug)]
 pub struct Suspicion {
-    /// `recovery.cooldown_secs`: rest of a document after an inquiry that found no change.
+    /// `recovery.cooldown_secs`: longest rest of a document after an inquiry that found no change.
     pub cooldown: Duration,
     /// `recovery.second_look_ms`: pause before the second read; zero = no second read.
     pub second_look: Duration,
@@ -86,7 +89,11 @@ struct Table {
 #[derive(Debug)]
 enum State {
     Running(Following),
-    Resting { until: Instant },
+    Resting {
+        until: Instant,
+        /// How long this rest is.
+        rest: Duration,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -141,12 +148,21 @@ impl Inquiries {
         self.suspicion.cooldown
     }
 
+    /// Suspicion was justified: the next one is looked into as if it were the first.
+    pub fn justified(&self, key: &SlotKey, now: Instant) {
+        if let Some(State::Resting { until, rest }) = self.table().documents.get_mut(key) {
+            *until = (*until).min(now + FIRST_REST);
+            *rest = FIRST_REST.min(*rest);
+        }
+    }
+
     /// Forgets documents that have rested and budgets that are full.
     pub fn tidy(&self, now: Instant) {
         let mut table = self.table();
         table.documents.retain(|_, state| match state {
             State::Running(_) => true,
-            State::Resting { until } => now < *until,
+            // How long it rested counts for as long again.
+            State::Resting { until, rest } => now < *until + *rest,
         });
         table.budgets.retain(|_, budget| budget.at(now).left < BURST);
     }
@@ -155,9 +171,13 @@ impl Inquiries {
         let mut table = self.table();
         match table.documents.get(key) {
             Some(State::Running(following)) => return Opened::Joined(following.clone()),
-            Some(State::Resting { until }) if now < *until => return Opened::Refused,
+            Some(State::Resting { until, .. }) if now < *until => return Opened::Refused,
             Some(State::Resting { .. }) | None => {}
         }
+        let rest = match table.documents.get(key) {
+            Some(State::Resting { until, rest }) if now < *until + *rest => *rest * 2,
+            Some(_) | None => FIRST_REST,
+        };
         let budget = table.budgets.entry(key.identity).or_insert(Budget { left: BURST, at: now });
         *budget = budget.at(now);
         if budget.left < 1.0 {
@@ -166,7 +186,7 @@ impl Inquiries {
         budget.left -= 1.0;
         let (progress, following) = watch::channel(Progress::default());
         table.documents.insert(key.clone(), State::Running(following.clone()));
-        let rest = self.suspicion.cooldown;
+        let rest = rest.min(self.suspicion.cooldown);
         Opened::Begun(Duty { inquiries: Arc::clone(self), key: key.clone(), progress, rest }, following)
     }
 
@@ -194,8 +214,8 @@ impl Duty {
 
 impl Drop for Duty {
     fn drop(&mut self) {
-        let until = Instant::now() + self.rest;
-        self.inquiries.table().documents.insert(self.key.clone(), State::Resting { until });
+        let (until, rest) = (Instant::now() + self.rest, self.rest);
+        self.inquiries.table().documents.insert(self.key.clone(), State::Resting { until, rest });
         self.progress.send_modify(|progress| progress.stage = Stage::Done);
     }
 }
@@ -230,10 +250,15 @@ impl Engine {
                 Some(pause) => sleep(pause).await,
                 None => {}
             }
+            if stage == Stage::Done && self.overlaps.prefers(&duty.key, Instant::now()) {
+                // The version before was taken meanwhile.
+                duty.rest = FIRST_REST.min(duty.rest);
+                return;
+            }
             let Some(slot) = self.read_again(&duty.key, reference).await else { break };
             if changed(before.as_deref(), &slot) {
                 tracing::info!(reference = slug, manager, "A secret that was refused upstream has changed.");
-                duty.rest = REST_AFTER_CHANGE.min(duty.rest);
+                duty.rest = FIRST_REST.min(duty.rest);
                 duty.reach(Stage::Done, &slot);
                 return;
             }
@@ -320,10 +345,30 @@ mod tests {
         drop(duty);
         let done = following.wait_for(|progress| progress.stage == Stage::Done).await;
         assert!(done.is_ok_and(|progress| progress.slot.is_none()));
-        for (secs, again) in [(0, false), (9, false), (1, true)] {
-            tokio::time::advance(Duration::from_secs(secs)).await;
-            assert_eq!(begins(&inquiries, &key(1, "a")).is_some(), again, "{secs} s later");
+        // The rests double, up to the cool-down; a quiet time makes the next one the first again.
+        for rest in [1, 2, 4, 8, 10, 10] {
+            tokio::time::advance(Duration::from_secs(rest) - Duration::from_millis(1)).await;
+            assert!(begins(&inquiries, &key(1, "a")).is_none(), "before {rest} s");
+            tokio::time::advance(Duration::from_millis(1)).await;
+            assert!(begins(&inquiries, &key(1, "a")).is_some(), "after {rest} s");
         }
+        tokio::time::advance(Duration::from_secs(20)).await;
+        drop(begins(&inquiries, &key(1, "a")));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(begins(&inquiries, &key(1, "a")).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn justified_suspicion_starts_anew() {
+        let inquiries = inquiries();
+        for rest in [1, 2, 4, 8] {
+            assert!(begins(&inquiries, &key(1, "a")).is_some());
+            tokio::time::advance(Duration::from_secs(rest)).await;
+        }
+        drop(begins(&inquiries, &key(1, "a")));
+        inquiries.justified(&key(1, "a"), Instant::now());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(begins(&inquiries, &key(1, "a")).is_some());
     }
 
     #[tokio::test(start_paused = true)]
@@ -350,7 +395,7 @@ mod tests {
             (table.documents.len(), table.budgets.len())
         };
         assert_eq!(remembered(), (1, 1));
-        tokio::time::advance(Duration::from_secs(10)).await;
+        tokio::time::advance(Duration::from_secs(2)).await;
         assert_eq!(remembered(), (0, 0));
     }
 }

@@ -128,6 +128,11 @@ impl Overlaps {
         self.found(key, wanted, terms, now, None)
     }
 
+    /// Whether an earlier value of a document is preferred.
+    pub fn prefers(&self, key: &SlotKey, now: Instant) -> bool {
+        self.preferring.load(Relaxed) && self.table().get(key).is_some_and(|overlap| overlap.prefers(now))
+    }
+
     /// Notes that a provider took the earlier value. True when that is news.
     pub fn prefer(&self, key: &SlotKey, wanted: &Wanted, now: Instant) -> bool {
         let mut table = self.table();

@@ -93,7 +93,10 @@ impl Quest {
             let (reference, manager) = (&*mapping.reference.slug, mapping.reference.manager_type.as_str());
             if !earlier {
                 self.engine.overlaps.settle(key, wanted, now);
-            } else if self.engine.overlaps.prefer(key, wanted, now) {
+                continue;
+            }
+            self.engine.inquiries.justified(key, now);
+            if self.engine.overlaps.prefer(key, wanted, now) {
                 tracing::warn!(
                     reference,
                     manager,
@@ -110,6 +113,8 @@ impl Quest {
             let Some(suspect) = self.suspects.get_mut(suspect) else { continue };
             if earlier {
                 self.engine.overlaps.refuse(&suspect.key, &suspect.wanted, now, self.engine.inquiries.cooldown());
+            } else {
+                self.engine.overlaps.doubt(&suspect.key, &suspect.wanted);
             }
             suspect.refused.push(resolved.credential);
         }

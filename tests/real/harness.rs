@@ -7,6 +7,7 @@
 //!
 //! Arguments are those of libtest as far as people use them: `[FILTER…] --exact --skip TEXT --list --test-threads N
 //! --nocapture`. A test that finds a component missing calls [`skip`]; with `REAL_TESTS_REQUIRE` set that is a failure.
+//! `REAL_TESTS_SECS` gives each test another limit, for measurements.
 
 use std::{
     env, fs,
@@ -172,6 +173,7 @@ async fn run_one(name: &str, namespace: &Namespace, capture: bool) -> (Outcome, 
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).expect("a folder for the test");
     let output_file = folder.join("output");
+    let limit = env::var("REAL_TESTS_SECS").ok().and_then(|secs| secs.parse().ok()).unwrap_or(TEST_SECS);
 
     let mut command: Command = namespace.command();
     command.arg(env::current_exe().expect("this program")).args(["--inside", name]).env("REAL_TESTS_FOLDER", &folder);
@@ -183,7 +185,7 @@ async fn run_one(name: &str, namespace: &Namespace, capture: bool) -> (Outcome, 
         command.stdout(output.try_clone().expect("a second handle")).stderr(output);
     }
     let mut child = command.spawn().expect("unshare starts");
-    let status = tokio::time::timeout(Duration::from_secs(TEST_SECS), child.wait()).await;
+    let status = tokio::time::timeout(Duration::from_secs(limit), child.wait()).await;
     if status.is_err() {
         // Takes the namespace along, and with it everything the test started.
         let _ = child.kill().await;
@@ -198,7 +200,7 @@ async fn run_one(name: &str, namespace: &Namespace, capture: bool) -> (Outcome, 
         }
         Ok(Ok(status)) => Outcome::Failed(status.to_string()),
         Ok(Err(error)) => Outcome::Failed(error.to_string()),
-        Err(_) => Outcome::Failed(format!("not done after {TEST_SECS} s")),
+        Err(_) => Outcome::Failed(format!("not done after {limit} s")),
     };
     if matches!(outcome, Outcome::Passed | Outcome::Skipped(_)) {
         let _ = fs::remove_dir_all(&folder);

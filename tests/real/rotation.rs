@@ -1,0 +1,316 @@
+//! Keys that rotate under load, through the real gateway, with a provider that checks them: how many client requests fail.
+//!
+//! Short as part of `tests/run`. `benches/rotation` runs the whole measurement and prints what it saw; the numbers come from
+//! these variables: `ROTATION_COUNT` rotations of each kind, `ROTATION_RATE` requests a second, `ROTATION_LAG_SECS` the longest time
+//! by which a provider follows its manager, `ROTATION_TTL_SECS` the lifetime of a secret.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    client::Call,
+    components::free_address,
+    harness,
+    provider::{Answer, Received},
+    world::{Setup, Sidekey, World},
+};
+
+/// How far a provider is ahead of its manager at most, where it is a moment ahead.
+const MOMENT: Duration = Duration::from_millis(200);
+/// How far it is ahead where nothing can help.
+const AHEAD: Duration = Duration::from_secs(2);
+/// Time between two rotations in which all is quiet.
+const QUIET: Duration = Duration::from_millis(1500);
+/// A body that is not kept.
+const LARGE_BYTES: usize = 3 << 19;
+
+/// One world with two sidecars: one that recovers, with an overlap, and one that does not.
+struct Stage {
+    world: World,
+    without: Sidekey,
+    keys: Keys,
+    plan: Numbers,
+}
+
+#[derive(Clone, Copy)]
+struct Numbers {
+    rotations: usize,
+    rate: u64,
+    lag: Duration,
+    ttl: u64,
+}
+
+/// The keys that the provider takes, by the secret they are in.
+#[derive(Clone, Default)]
+struct Keys(Arc<Mutex<HashMap<&'static str, String>>>);
+
+/// Who moves first when a key rotates, and how far the other is behind.
+#[derive(Clone, Copy)]
+enum Order {
+    ManagerFirst,
+    ProviderFirst(Duration),
+}
+
+/// What was seen of one kind of rotation.
+struct Seen {
+    requests: usize,
+    failed: usize,
+    reads: usize,
+    rotations: usize,
+}
+
+/// The manager is written first and the provider follows; then the provider is a moment ahead. Nobody notices, and everybody
+/// would without recovery.
+pub async fn costs_no_client_a_request() {
+    let stage = Stage::start().await;
+    let with = stage.world.sidekey.address;
+    let load = small("@openai-prod");
+    let first = stage.rotate("manager first", with, &load, &["openai"], Order::ManagerFirst).await;
+    let moment =
+        stage.rotate("provider up to 200 ms ahead", with, &load, &["openai"], Order::ProviderFirst(MOMENT)).await;
+    for seen in [&first, &moment] {
+        assert_eq!(seen.failed, 0, "of {} requests", seen.requests);
+    }
+    let off = stage.without.address;
+    stage.rotate("manager first, recovery off", off, &load, &["openai"], Order::ManagerFirst).await;
+    let seen = stage
+        .rotate("provider up to 200 ms ahead, recovery off", off, &load, &["openai"], Order::ProviderFirst(MOMENT))
+        .await;
+    assert!(seen.failed > 0, "or there was nothing to recover from");
+}
+
+/// In a fallback the first target's key rotates, then the second's.
+pub async fn of_a_fallback_is_mended_behind_the_answer() {
+    let stage = Stage::start().await;
+    let config = Call::chat("gpt-4o-mini", "ping").header("x-portkey-config", "pc-fallback-1a2b3c");
+    let order = Order::ProviderFirst(MOMENT);
+    let seen = stage
+        .rotate(
+            "fallback, first then second",
+            stage.world.sidekey.address,
+            &config,
+            &["openai", "openai-backup"],
+            order,
+        )
+        .await;
+    assert_eq!(seen.failed, 0, "of {} requests", seen.requests);
+    // The first target serves again, with its new key.
+    stage.world.provider.take();
+    stage.world.send(config.clone()).await.expect(200);
+    let credential = stage.world.provider.take_one().header("authorization");
+    assert_eq!(credential, format!("Bearer {}", stage.keys.get("openai")));
+}
+
+/// Where it cannot help in time: a provider that is far ahead, and bodies that are not kept. The next requests are served.
+pub async fn beyond_its_reach_heals_for_the_next() {
+    let mut stage = Stage::start().await;
+    stage.plan.rotations = stage.plan.rotations.min(3);
+    let with = stage.world.sidekey.address;
+    let load = small("@openai-prod");
+    let seen = stage.rotate("provider 2 s ahead", with, &load, &["openai"], Order::ProviderFirst(AHEAD)).await;
+    assert!(seen.failed > 0);
+    stage.plan.rate = stage.plan.rate.min(10);
+    let large = Call::chat("gpt-4o-mini", &"x".repeat(LARGE_BYTES)).header("x-portkey-provider", "@openai-prod");
+    let seen = stage
+        .rotate(
+            "bodies of 1.5 MiB, which are not kept",
+            with,
+            &large,
+            &["openai"],
+            Order::ProviderFirst(Duration::ZERO),
+        )
+        .await;
+    assert!(seen.failed <= seen.rotations * 4, "{} of {}", seen.failed, seen.requests);
+}
+
+/// A thousand provoked refusals cost the manager a bounded number of reads.
+pub async fn provoked_refusals_are_bounded() {
+    let stage = Stage::start().await;
+    stage.world.send(small("@openai-prod")).await.expect(200);
+    stage.keys.set("openai", "another".to_owned());
+    let (began, before) = (Instant::now(), stage.world.bao.reads("secret/data/openai"));
+    let mut calls = JoinSet::new();
+    for _ in 0..1000 {
+        calls.spawn(small("@openai-prod").send(stage.world.sidekey.address));
+        if calls.len() >= 50 {
+            calls.join_next().await;
+        }
+    }
+    while calls.join_next().await.is_some() {}
+    let reads = stage.world.bao.reads("secret/data/openai") - before;
+    println!("1,000 provoked refusals in {:.1} s: {reads} reads", began.elapsed().as_secs_f64());
+    // For each inquiry two, and up to two for the version before; the rests between them are 1, 2, 4, 8, 10, 10 … s.
+    let refreshes = began.elapsed().as_secs() as usize / (stage.plan.ttl as usize / 2).max(1);
+    let (mut inquiries, mut rest, mut left) = (1, 1.0, began.elapsed().as_secs_f64());
+    while left > rest {
+        (inquiries, left, rest) = (inquiries + 1, left - rest, f64::min(2.0 * rest, 10.0));
+    }
+    assert!(reads <= inquiries * 4 + refreshes, "{reads}");
+}
+
+// === impl Stage ===
+
+impl Stage {
+    async fn start() -> Self {
+        let plan = Numbers {
+            rotations: number("ROTATION_COUNT", 3),
+            rate: number("ROTATION_RATE", 40),
+            lag: Duration::from_secs(number("ROTATION_LAG_SECS", 3)),
+            ttl: number("ROTATION_TTL_SECS", 5),
+        };
+        let mut other = None;
+        let world = World::with(|setup| {
+            setup.config["cache"] = json!({ "ttl_secs": plan.ttl });
+            setup.config["log"]["level"] = json!("info");
+            setup.config["recovery"] = json!({ "overlap_secs": 600 });
+            let mut config = setup.config.clone();
+            config["listen"] = json!(free_address().to_string());
+            config["admin_listen"] = json!(free_address().to_string());
+            config["recovery"] = json!({ "enabled": false });
+            config["snapshot"]["file"] = json!(harness::folder().join("snapshot-without.json"));
+            other = Some(Setup { config, snapshot: setup.snapshot.clone(), environment: Vec::new() });
+        })
+        .await;
+        let without = Sidekey::start(&other.expect("it was made")).await;
+        let keys = Keys::default();
+        keys.set("openai", world.secrets.openai.clone());
+        keys.set("openai-backup", world.secrets.openai_backup.clone());
+        let ring = keys.clone();
+        world.provider.script("api.openai.com", move |request| (!ring.take(request)).then(refusal));
+        Self { world, without, keys, plan }
+    }
+
+    /// Rotates the key of each of `paths` in turn while `load` runs.
+    async fn rotate(&self, name: &str, to: SocketAddr, load: &Call, paths: &[&'static str], order: Order) -> Seen {
+        let reads = || paths.iter().map(|path| self.world.bao.reads(&format!("secret/data/{path}"))).sum::<usize>();
+        let (before, began) = (reads(), Instant::now());
+        let running = Load::start(to, load.clone(), self.plan.rate);
+        sleep(QUIET).await;
+        for rotation in 0..self.plan.rotations {
+            let part = (rotation as f64 + 0.5) / self.plan.rotations as f64;
+            for path in paths {
+                let key = format!("sk-{path}-{:x}", Instant::now().duration_since(began).as_nanos());
+                let manager = self.world.bao.put(path, json!({ "api_key": key.clone() }));
+                match order {
+                    Order::ManagerFirst => {
+                        manager.await;
+                        sleep(self.plan.lag.mul_f64(part)).await;
+                        self.keys.set(path, key);
+                    }
+                    Order::ProviderFirst(ahead) => {
+                        self.keys.set(path, key);
+                        sleep(if ahead == MOMENT { ahead.mul_f64(part) } else { ahead }).await;
+                        manager.await;
+                    }
+                }
+                sleep(QUIET).await;
+            }
+            self.world.provider.take();
+        }
+        let (requests, failed) = running.stop().await;
+        let rotations = self.plan.rotations * paths.len();
+        let seen = Seen { requests, failed, reads: reads() - before, rotations };
+        println!(
+            "| {name} | {rotations} | {requests} | {failed} | {:.1} | {:.1} | {:.0} s |",
+            failed as f64 / rotations as f64,
+            seen.reads as f64 / rotations as f64,
+            began.elapsed().as_secs_f64(),
+        );
+        // Whatever it was, it is over: the manager's key is the provider's.
+        self.healed(to, load).await;
+        seen
+    }
+
+    async fn healed(&self, to: SocketAddr, load: &Call) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while load.clone().send(to).await.status != 200 {
+            assert!(Instant::now() < deadline, "it does not heal");
+            sleep(Duration::from_millis(100)).await;
+        }
+        self.world.provider.take();
+    }
+}
+
+// === impl Keys ===
+
+impl Keys {
+    fn set(&self, path: &'static str, key: String) {
+        self.0.lock().unwrap().insert(path, key);
+    }
+
+    fn get(&self, path: &str) -> String {
+        self.0.lock().unwrap()[path].clone()
+    }
+
+    fn take(&self, request: &Received) -> bool {
+        let credential = request.header("authorization");
+        self.0.lock().unwrap().values().any(|key| credential.strip_prefix("Bearer ") == Some(key))
+    }
+}
+
+/// Requests at a steady rate, each on a connection of its own.
+struct Load {
+    end: CancellationToken,
+    failed: Arc<AtomicUsize>,
+    task: tokio::task::JoinHandle<usize>,
+}
+
+impl Load {
+    fn start(to: SocketAddr, call: Call, rate: u64) -> Self {
+        let (end, failed) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
+        let (ended, failures) = (end.clone(), Arc::clone(&failed));
+        let task = tokio::spawn(async move {
+            let mut ticks = interval(Duration::from_micros(1_000_000 / rate));
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+            let (mut calls, mut sent) = (JoinSet::new(), 0);
+            while ended.run_until_cancelled(ticks.tick()).await.is_some() {
+                sent += 1;
+                let (call, failures) = (call.clone(), Arc::clone(&failures));
+                calls.spawn(async move {
+                    if call.send(to).await.status != 200 {
+                        failures.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+                while calls.try_join_next().is_some_and(|joined| joined.is_ok()) {}
+            }
+            while let Some(joined) = calls.join_next().await {
+                joined.expect("a request is answered");
+            }
+            sent
+        });
+        Self { end, failed, task }
+    }
+
+    async fn stop(self) -> (usize, usize) {
+        self.end.cancel();
+        let sent = self.task.await.expect("requests are answered");
+        (sent, self.failed.load(Ordering::Relaxed))
+    }
+}
+
+fn small(provider: &str) -> Call {
+    Call::chat("gpt-4o-mini", "ping").header("x-portkey-provider", provider)
+}
+
+fn refusal() -> Answer {
+    let error: Value = json!({ "error": { "message": "Incorrect API key provided.", "type": "invalid_request_error", "code": "invalid_api_key" } });
+    Answer::json(401, &error)
+}
+
+fn number<T: std::str::FromStr>(name: &str, default: T) -> T {
+    std::env::var(name).ok().map_or(default, |text| text.parse().ok().unwrap_or_else(|| panic!("{name} is a number")))
+}
