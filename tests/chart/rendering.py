@@ -238,3 +238,10 @@ def test_no_document_is_malformed_for_both_deployments():
 
 def test_dockerfile_is_clean():
     must(need(CACHE / "venv-chart" / "bin" / "hadolint"), ROOT / "Dockerfile")
+
+
+def test_every_error_code_has_a_way_out():
+    """docs/troubleshooting.md starts from each code of docs/errors.md, and from no other."""
+    codes = set(re.findall(r"^\| `([a-z_]+)` \| \d{3} \|", (ROOT / "docs" / "errors.md").read_text(), flags=re.M))
+    headings = re.findall(r"^### `([a-z_]+)`$", (ROOT / "docs" / "troubleshooting.md").read_text(), flags=re.M)
+    assert len(codes) > 20 and sorted(headings) == sorted(codes), set(headings) ^ codes
