@@ -3,6 +3,7 @@
 mod drongo;
 mod gateway;
 pub mod kube;
+mod ministack;
 mod openbao;
 
 use std::{
@@ -13,6 +14,7 @@ use std::{
 pub use drongo::Drongo;
 pub use gateway::Gateway;
 pub use kube::KubeApiserver;
+pub use ministack::MiniStack;
 pub use openbao::OpenBao;
 
 use crate::harness;

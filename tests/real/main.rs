@@ -41,6 +41,7 @@ mod process;
 mod provider;
 mod rotation;
 mod sdk;
+mod ssm;
 mod stage;
 mod swap;
 mod vault;
@@ -78,6 +79,8 @@ fn main() -> ExitCode {
         gcp::by_service_account_key,
         gcp::by_metadata_server,
         gcp::by_federation,
+        ssm::reads_what_the_policy_opens,
+        ssm::refuses_wrong_keys,
         coalescing::a_thousand_cold_requests_cost_one_read,
         coalescing::the_client_that_caused_a_read_may_leave,
         coalescing::keys_of_one_document_cost_one_read,

@@ -56,38 +56,50 @@ fn manager(auth: VaultAuth) -> Arc<dyn SecretManager> {
 
 fn manager_trusting(auth: VaultAuth, ca_file: Option<&Path>, jwt_file: &Path) -> Arc<dyn SecretManager> {
     let allow_cidrs = vec!["127.0.0.0/8".parse().unwrap()];
-    let settings = RegistrySettings {
+    let mut settings = settings(Policy::new(egress::Settings { allow_cidrs, ..egress::Settings::default() }));
+    settings.vault.ca_file = ca_file.map(Path::to_owned);
+    settings.vault.kubernetes_jwt_file = jwt_file.to_owned();
+    let reference = reference(ManagerType::HashicorpVault, AuthConfig::Vault(auth), at("secret/data/app"));
+    Registry::new(settings, Arc::new(Metrics::new())).unwrap().manager(&reference).unwrap()
+}
+
+/// Settings with which nothing but `policy` is opened and no file is read.
+pub fn settings(policy: Policy) -> RegistrySettings {
+    RegistrySettings {
         bounds: BOUNDS,
         aws: AwsSettings::default(),
         azure: AzureSettings::default(),
         gcp: GcpSettings::default(),
         vault: VaultSettings {
-            ca_file: ca_file.map(Path::to_owned),
-            kubernetes_jwt_file: jwt_file.to_owned(),
+            ca_file: None,
+            kubernetes_jwt_file: "/nowhere".into(),
             approle_mount: "approle".to_owned(),
             kubernetes_mount: "kubernetes".to_owned(),
             kubernetes_allow_addrs: Vec::new(),
             ambient: Ambient::default(),
         },
         file: FileSettings::default(),
-        policy: Policy::new(egress::Settings { allow_cidrs, ..egress::Settings::default() }),
+        policy,
         extra_ca_files: Vec::new(),
-    };
-    let reference = Reference {
+    }
+}
+
+/// A reference as linking would make it.
+pub fn reference(manager_type: ManagerType, auth: AuthConfig, location: SecretLocation) -> Reference {
+    Reference {
         id: "r".into(),
         slug: "r".into(),
-        manager_type: ManagerType::HashicorpVault,
-        auth: AuthConfig::Vault(auth),
+        manager_type,
+        auth,
         identity: Identity([0; 32]),
-        location: at("secret/data/app"),
+        location,
         secret_key: None,
         ttl: None,
         lifespan: Lifespan { active: true, expires_at: None },
         workspaces: Workspaces::All,
         allowed_providers: Box::new([]),
         allowed_hosts: Box::new([]),
-    };
-    Registry::new(settings, Arc::new(Metrics::new())).unwrap().manager(&reference).unwrap()
+    }
 }
 
 fn at(path: &str) -> SecretLocation {
