@@ -22,6 +22,7 @@
 
 mod attacks;
 mod authority;
+mod aws;
 mod canary;
 #[allow(dead_code, reason = "offers what tests may need")]
 mod client;
@@ -79,6 +80,10 @@ fn main() -> ExitCode {
         gcp::by_service_account_key,
         gcp::by_metadata_server,
         gcp::by_federation,
+        aws::by_access_key,
+        aws::by_assumed_role,
+        aws::by_service_role,
+        aws::by_the_machine,
         ssm::reads_what_the_policy_opens,
         ssm::refuses_wrong_keys,
         coalescing::a_thousand_cold_requests_cost_one_read,

@@ -22,13 +22,25 @@ pub struct MiniStack {
 }
 
 impl MiniStack {
+    /// One that checks signatures and policies.
     pub async fn start() -> Self {
+        Self::with("true").await
+    }
+
+    /// One that takes every key, among them those it hands out as a container endpoint and as instance metadata, of which it
+    /// has the second version only.
+    pub async fn trusting() -> Self {
+        Self::with("false").await
+    }
+
+    async fn with(auth: &str) -> Self {
         let address = free_address();
         let mut server = command(installed("venv-ministack/bin/ministack"));
         server
             .env("GATEWAY_PORT", address.port().to_string())
             .env("BIND_HOST", "127.0.0.1")
-            .env("AUTH", "true")
+            .env("AUTH", auth)
+            .env("MINISTACK_IMDS_V2_REQUIRED", "1")
             .env("AWS_ACCESS_KEY_ID", ROOT)
             .env("AWS_SECRET_ACCESS_KEY", "root")
             .env("S3_DATA_DIR", harness::folder().join("s3"))
