@@ -18,8 +18,10 @@ use crate::{
 };
 
 /// Codes of secrets, managers and the gateway that no component here can cause.
-const ELSEWHERE: [(&str, &str); 1] =
-    [("secret_disabled", "neither Vault nor a file can disable a secret; a fake does in tests/it/errors.rs")];
+const ELSEWHERE: [(&str, &str); 1] = [(
+    "secret_disabled",
+    "neither Vault nor a file can disable a secret; Key Vault does in azure.rs, Google in gcp.rs",
+)];
 
 /// Every row of the table, one after the other, against one world.
 pub async fn each_cause_is_answered_and_logged_as_promised() {

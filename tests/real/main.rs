@@ -23,6 +23,7 @@
 mod attacks;
 mod authority;
 mod aws;
+mod azure;
 mod canary;
 #[allow(dead_code, reason = "offers what tests may need")]
 mod client;
@@ -84,6 +85,9 @@ fn main() -> ExitCode {
         aws::by_assumed_role,
         aws::by_service_role,
         aws::by_the_machine,
+        azure::by_client_secret,
+        azure::by_the_machine,
+        azure::by_the_environment,
         ssm::reads_what_the_policy_opens,
         ssm::refuses_wrong_keys,
         coalescing::a_thousand_cold_requests_cost_one_read,
