@@ -121,11 +121,12 @@ class Container:
 
 
 class Pod:
-    """`content`: what ConfigMaps, Secrets and tokens hold that the chart does not make: {name or token path: {key: text}}."""
+    """`content`: what ConfigMaps and Secrets hold that the chart does not make, {name: {key: text}}; `tokens` gives one for an
+    audience. A claim is a folder of `claims`, and outlives the pod."""
 
     count = 0
 
-    def __init__(self, objects, content):
+    def __init__(self, objects, content, claims=None):
         node()
         need(GATEWAY)
         Pod.count += 1
@@ -135,6 +136,7 @@ class Pod:
         self.spec = next(one for one in objects if one["kind"] == "Deployment")["spec"]["template"]["spec"]
         assert self.spec["automountServiceAccountToken"] is False
         made = {one["metadata"]["name"]: one["data"] for one in objects if one["kind"] == "ConfigMap"}
+        self.claims = claims
         self.volumes = {volume["name"]: self.volume(volume, {**content, **made}) for volume in self.spec["volumes"]}
         self.write(self.folder / "etc", ETC, 0o644)
         self.address = f"10.77.{self.number}.2"
@@ -172,8 +174,11 @@ class Pod:
         if "projected" in volume:
             tokens = [one["serviceAccountToken"] for one in volume["projected"]["sources"]]
             return self.write(folder, {one["path"]: content["tokens"](one["audience"]) for one in tokens}, volume["projected"]["defaultMode"])
-        assert "emptyDir" in volume, volume
-        folder.mkdir(parents=True)
+        if "persistentVolumeClaim" in volume:
+            folder = self.claims / volume["persistentVolumeClaim"]["claimName"]
+        else:
+            assert "emptyDir" in volume, volume
+        folder.mkdir(parents=True, exist_ok=True)
         os.chown(folder, 0, 65532)
         folder.chmod(0o2777)
         return folder

@@ -239,3 +239,31 @@ def test_a_rolling_restart_of_another_charts_pods_fails_no_request():
     with models():
         for end in roll(rendered):
             assert end == {"sidekey": (0, True), "gateway": (0, True)}, end
+
+
+def test_the_control_plane_keeps_what_it_is_told():
+    """Its OWNER key is on the claim, not in an object or the log; what is written outlives the pod."""
+    rendered = objects({"mode": "none", "snapshot": {"source": "none"}, "controlPlane": {"enabled": True}})
+    claims = TEMPORARY / "claims"
+    body = {"name": "Key", "manager_type": "aws_sm", "auth_config": {"aws_auth_type": "serviceRole", "aws_region": "eu-west-1"}, "secret_path": "a"}
+    with contextlib.closing(Pod(rendered, {}, claims)) as pod:
+        pod.start().until_ready()
+        owner = next(claims.rglob("bootstrap-key")).read_text().strip()
+        assert owner and owner not in pod.logs() and owner not in str(rendered)
+        status, made = call(pod.address, owner, "POST", "/v1/secret-references", body)
+        assert status == 200, f"{status} {made}\n{pod.logs()}"
+        assert pod.terminate() == {"control-plane": (0, True)}
+    with contextlib.closing(Pod(rendered, {}, claims)) as pod:
+        pod.start().until_ready()
+        status, listed = call(pod.address, owner, "GET", "/v1/secret-references")
+        assert status == 200 and [one["id"] for one in listed["data"]] == [made["id"]], listed
+
+
+def call(address, key, method, path, body=None):
+    connection = http.client.HTTPConnection(address, 8902, timeout=10)
+    try:
+        connection.request(method, path, json.dumps(body) if body else None, {"x-portkey-api-key": key, "content-type": "application/json"})
+        reply = connection.getresponse()
+        return reply.status, json.loads(reply.read())
+    finally:
+        connection.close()
