@@ -3,6 +3,7 @@
 # Sidekey in an image: one static binary, the public certificate authorities, a numeric user, no shell.
 #
 #   docker build -t sidekey .
+#   docker buildx build --platform linux/amd64,linux/arm64 --build-arg VERSION=0.1.0 --build-arg REVISION="$(git rev-parse HEAD)" -t … .
 #   docker run --read-only --cap-drop=ALL -v "$PWD/config:/etc/sidekey:ro" sidekey sidecar --config /etc/sidekey/sidekey.yaml
 #
 # An image of the Rust version in Cargo.toml with a C compiler and ca-certificates on glibc 2.34 or newer, whose static form
@@ -13,8 +14,9 @@ FROM ${RUST_IMAGE} AS build
 WORKDIR /src
 # `release` builds in a fraction of the time, for trying this file out.
 ARG PROFILE=dist
-# Naming the target keeps the flag away from build scripts and procedural macros, which cannot be static.
-ENV RUSTFLAGS="-C target-feature=+crt-static"
+# Static, and the same bytes wherever it is built from the same image: no path of the builder stands in the binary. Naming
+# the target below keeps the flags away from build scripts and procedural macros, which cannot be static.
+ENV RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=/src=/sidekey" CARGO_INCREMENTAL=0
 
 # The dependencies in a layer of their own: built again only when the manifest or the lock file changes. The manifest's tests
 # and benchmarks stay outside, and with them their sources.
@@ -34,6 +36,13 @@ RUN target=$(rustc --print host-tuple) \
  && install -D -m 0444 /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt
 
 FROM scratch
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="sidekey" \
+      org.opencontainers.image.description="Injects provider credentials from secret managers in front of an AI gateway" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /image/ /
 USER 65532:65532
 # Clients, and health with metrics. Both listen on loopback unless the configuration says otherwise.
