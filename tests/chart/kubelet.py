@@ -25,7 +25,7 @@ def node():
     """Makes this process's network a node's. The whole suite runs in a network and processes of its own (tests/chart/run)."""
     if os.geteuid() != 0:
         raise Skip("pods need root")
-    if subprocess.run(["ip", "-o", "addr", "show", "to", PROVIDER], stdout=subprocess.PIPE, check=True).stdout:
+    if subprocess.run(["ip", "-o", "addr", "show", "to", PROVIDER], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout:
         return
     if any(": lo:" not in line for line in must("ip", "-o", "link").splitlines()):
         raise Skip("the suite is not in a network of its own: use tests/chart/run")
