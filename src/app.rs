@@ -106,7 +106,7 @@ impl Sidecar {
         let feed = Arc::new(Feed::default());
         let dialect = Portkey::new(config.dialect);
         let authenticates = config.clients.authenticates();
-        let clients = Arc::new(Clients::new(config.clients)?);
+        let clients = Arc::new(Clients::new(config.clients, Arc::clone(&metrics))?);
         let metered = Arc::clone(&metrics);
         let proxy = Proxy::new(&config.proxy, Arc::clone(&feed), dialect, Arc::clone(&resolver), clients, metered)?;
         let audit = audit(&config.audit, &metrics).map_err(StartError::Audit)?;

@@ -4,6 +4,7 @@
 //! authenticate   presented → hash_keys → the snapshot's key, in one way and time for every stranger
 //!                scope     what the path needs, and whether the key has it
 //!                defaults  the key's metadata and config onto the request
+//! admit          limits     requests, tokens and money per window of time
 //! ```
 //!
 //! With `client_auth: none` everybody is let in and belongs to the workspace that the configuration names, if any. Portkey's
@@ -11,28 +12,45 @@
 
 mod defaults;
 mod hash_keys;
+mod limits;
 mod presented;
 mod scope;
+mod window;
 
-pub use self::hash_keys::{HashKeyError, HashKeys};
+pub use self::{
+    hash_keys::{HashKeyError, HashKeys},
+    limits::{Amounts, Quota, Remaining},
+};
 
 use std::{
+    fmt,
     path::PathBuf,
     sync::{Arc, LazyLock},
+    time::Duration,
 };
 
 use http::request::Parts;
 use subtle::{Choice, ConstantTimeEq};
 use time::OffsetDateTime;
 
-use crate::model::{ApiKey, Caller, Defaults, KeyHash, Lifespan, Scope, Scopes, Snapshot};
+use self::limits::Limits;
+use crate::{
+    metric::Metrics,
+    model::{ApiKey, Caller, Counted, Defaults, KeyHash, Lifespan, RateUnit, Scope, Scopes, Snapshot, Spent},
+};
 
 /// What the operator decides about clients.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// `client_auth`.
     pub auth: Auth,
+    /// What the time is.
+    pub clock: Clock,
 }
+
+/// The wall clock that expiries and limits go by; a test has its own.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> OffsetDateTime + Send + Sync>);
 
 /// `client_auth`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +71,8 @@ pub enum Auth {
 #[derive(Debug)]
 pub struct Clients {
     gate: Gate,
+    clock: Clock,
+    limits: Limits,
 }
 
 /// A client that was let in.
@@ -62,6 +82,8 @@ pub struct Client {
     pub caller: Caller,
     /// Its key; `None` with `client_auth: none`.
     pub key: Option<Arc<ApiKey>>,
+    /// Whether the request can use up a budget.
+    pub spends: bool,
 }
 
 /// Why a client was not let in. `proxy/reject.rs` turns each into status and code.
@@ -96,6 +118,30 @@ pub enum Denied {
     ConfigOverride {
         /// The key's id.
         key: Arc<str>,
+    },
+    /// The key has asked too often.
+    #[error("API key {key} has reached {} {}", counts.as_str(), per.as_str())]
+    RateLimited {
+        /// The key's id.
+        key: Arc<str>,
+        /// Which limit.
+        counts: Counted,
+        /// Which limit.
+        per: RateUnit,
+        /// When its window is over.
+        retry_after: Duration,
+        /// What is left of all.
+        quota: Box<Quota>,
+    },
+    /// The key has used up a budget.
+    #[error("API key {key} has used up its budget")]
+    BudgetExhausted {
+        /// The key's id.
+        key: Arc<str>,
+        /// Of what; `None` = the control plane says so.
+        counts: Option<Spent>,
+        /// When it starts anew; `None` = not by itself.
+        over_at: Option<OffsetDateTime>,
     },
     /// `x-portkey-metadata` cannot be joined with the key's.
     #[error("x-portkey-metadata is no JSON object, or stands twice")]
@@ -135,6 +181,27 @@ impl Default for Auth {
     }
 }
 
+// === impl Clock ===
+
+impl Clock {
+    /// A clock that shows what `read` returns.
+    pub fn new(read: impl Fn() -> OffsetDateTime + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new(OffsetDateTime::now_utc)
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
 // === impl Denied ===
 
 impl Denied {
@@ -142,7 +209,11 @@ impl Denied {
     pub fn key(&self) -> Option<&str> {
         match self {
             Self::Unauthorized { key, reason: _ } => key.as_deref(),
-            Self::Misconfigured { key, .. } | Self::Scope { key, .. } | Self::ConfigOverride { key } => Some(key),
+            Self::Misconfigured { key, .. }
+            | Self::Scope { key, .. }
+            | Self::ConfigOverride { key }
+            | Self::RateLimited { key, .. }
+            | Self::BudgetExhausted { key, .. } => Some(key),
             Self::Metadata => None,
         }
     }
@@ -175,19 +246,19 @@ impl Clients {
     ///
     /// # Errors
     /// [`HashKeyError`] when `api_key_hash_file` cannot be used.
-    pub fn new(settings: Settings) -> Result<Self, HashKeyError> {
+    pub fn new(settings: Settings, metrics: Arc<Metrics>) -> Result<Self, HashKeyError> {
         let gate = match settings.auth {
             Auth::Open { workspace } => Gate::Open { workspace },
             Auth::ApiKey { hash_file } => Gate::ApiKey { keys: HashKeys::load(hash_file)? },
         };
-        Ok(Self { gate })
+        Ok(Self { gate, clock: settings.clock, limits: Limits::new(metrics) })
     }
 
     /// Decides whether the client of a request may make it, and puts what its key says onto the head.
     ///
     /// # Errors
     /// [`Denied`]; the request goes no further.
-    pub fn authenticate(&self, head: &mut Parts, snapshot: &Snapshot, now: OffsetDateTime) -> Result<Client, Denied> {
+    pub fn authenticate(&self, head: &mut Parts, snapshot: &Snapshot) -> Result<Client, Denied> {
         let keys = match &self.gate {
             Gate::Open { workspace } => {
                 // A workspace that the snapshot does not know stays in force under its name, and so may use nothing of its own.
@@ -195,16 +266,22 @@ impl Clients {
                     Some(id) => id.clone(),
                     None => configured.into(),
                 });
-                return Ok(Client { caller: Caller { workspace }, key: None });
+                return Ok(Client { caller: Caller { workspace }, key: None, spends: false });
             }
             Gate::ApiKey { keys } => keys,
         };
         let unauthorized = |reason, key| Denied::Unauthorized { reason, key };
+        let now = self.now();
         let presented = presented::take(&mut head.headers).map_err(|reason| unauthorized(reason, None))?;
         let key = recognize(keys, presented.as_bytes(), snapshot, now)
             .map_err(|(reason, id)| unauthorized(reason, (!id.is_empty()).then_some(id)))?;
         if let Some(reason) = &key.fault {
             return Err(Denied::Misconfigured { key: Arc::clone(&key.id), reason: Arc::clone(reason) });
+        }
+        if limits::needs_usage(key) {
+            // Without counting, such a limit would be none.
+            let reason = "limits of tokens and money cannot be counted by this version; use limits of requests".into();
+            return Err(Denied::Misconfigured { key: Arc::clone(&key.id), reason });
         }
         if let Some(needed) = scope::needed(&head.method, head.uri.path())
             && !key.scopes.contains(needed)
@@ -212,14 +289,43 @@ impl Clients {
             return Err(Denied::Scope { key: Arc::clone(&key.id), needed });
         }
         defaults::apply(key, &mut head.headers)?;
-        Ok(Client { caller: Caller { workspace: key.workspace_id.clone() }, key: Some(Arc::clone(key)) })
+        let caller = Caller { workspace: key.workspace_id.clone() };
+        Ok(Client { caller, key: Some(Arc::clone(key)), spends: scope::spends(&head.method, head.uri.path()) })
     }
 
-    /// Looks for changed files.
-    pub fn refresh(&self) {
+    /// Counts a request of `client`, if its key has room for one.
+    ///
+    /// # Errors
+    /// [`Denied`]; it goes no further, and is not counted.
+    pub async fn admit(&self, client: &Client) -> Result<Quota, Denied> {
+        match &client.key {
+            Some(key) => self.limits.admit(key, client.spends, self.now()).await,
+            None => Ok(Quota::default()),
+        }
+    }
+
+    /// Adds what the answer to a request of `client` has cost.
+    pub fn settle(&self, client: &Client, amounts: Amounts) {
+        if let Some(key) = &client.key {
+            self.limits.settle(key, amounts, self.now());
+        }
+    }
+
+    /// What the time is.
+    pub fn now(&self) -> OffsetDateTime {
+        (self.clock.0)()
+    }
+
+    /// Looks for changed files, and forgets what is over.
+    pub fn refresh(&self, snapshot: Option<&Snapshot>) {
         match &self.gate {
             Gate::Open { .. } => {}
-            Gate::ApiKey { keys } => keys.refresh(),
+            Gate::ApiKey { keys } => {
+                keys.refresh();
+                if let Some(snapshot) = snapshot {
+                    self.limits.sweep(snapshot, self.now());
+                }
+            }
         }
     }
 }

@@ -64,6 +64,8 @@ pub struct Metrics {
     pub redactions: Counter,
     /// Lines of the use audit, by outcome (`written`, `dropped`).
     pub audit_lines: Family<OutcomeLabels, Counter>,
+    /// API keys that reached the alert threshold of a budget, by what it counts.
+    pub usage_alerts: Family<CountedLabels, Counter>,
     /// Requests to the operator API, by operation and outcome code.
     pub operator_requests: Family<OperatorLabels, Counter>,
 }
@@ -120,6 +122,13 @@ pub struct OperatorLabels {
     pub code: &'static str,
 }
 
+/// Labels by what is counted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CountedLabels {
+    /// `cost` or `tokens`.
+    pub counts: &'static str,
+}
+
 /// Labels by outcome alone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabels {
@@ -155,6 +164,7 @@ impl Metrics {
             snapshot_set_aside: Gauge::default(),
             redactions: Counter::default(),
             audit_lines: Family::default(),
+            usage_alerts: Family::default(),
             operator_requests: Family::default(),
         };
         metrics.register();
@@ -225,6 +235,7 @@ impl Metrics {
         r.register("snapshot_set_aside", "Objects of the current snapshot set aside", self.snapshot_set_aside.clone());
         r.register("redactions", "Injected values found in a reply and replaced", self.redactions.clone());
         r.register("audit_lines", "Lines of the use audit by outcome", self.audit_lines.clone());
+        r.register("usage_alerts", "API keys that reached the alert threshold of a budget", self.usage_alerts.clone());
         r.register(
             "operator_requests",
             "Requests to the operator API by operation and outcome code",
@@ -273,6 +284,7 @@ mod tests {
         metrics.recoveries.get_or_create(&OutcomeLabels { outcome: "" }).inc();
         metrics.snapshot_loads.get_or_create(&OutcomeLabels { outcome: "" }).inc();
         metrics.audit_lines.get_or_create(&OutcomeLabels { outcome: "" }).inc();
+        metrics.usage_alerts.get_or_create(&CountedLabels { counts: "" }).inc();
         metrics.operator_requests.get_or_create(&OperatorLabels { operation: "", code: "" }).inc();
         let text = metrics.expose(Exposition::Prometheus);
         let mut rows: Vec<String> = Vec::new();

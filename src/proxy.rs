@@ -182,8 +182,9 @@ impl Proxy {
             access.admin();
             return self.forward_admin(head, body).await;
         }
-        let client = self.clients.authenticate(&mut head, &snapshot, OffsetDateTime::now_utc())?;
+        let client = self.clients.authenticate(&mut head, &snapshot)?;
         access.client(&client);
+        let quota = self.clients.admit(&client).await?;
         let kind = self.dialect.peek_kind(&head);
         let Limits { model_peek_bytes, head_timeout, .. } = self.limits;
         let (peek, body) = Peeked::read(body, &kind, model_peek_bytes, head_timeout, &self.peeked).await?;
@@ -216,6 +217,7 @@ impl Proxy {
             return Ok(handshake.accept(response, &self.sessions, access.request_id, in_flight.take()));
         }
         hop::strip_response(response.headers_mut());
+        quota.write(response.headers_mut());
         match redactor {
             Some(redactor) => redactor.reply(&method, response, access.request_id).await.map_err(Refusal::ReplyBroken),
             None => Ok(response.map(|body| ResponseBody::stream(body, None))),
@@ -258,7 +260,7 @@ impl Proxy {
 
     /// Looks for changed certificates and keys.
     fn refresh(&self) {
-        self.clients.refresh();
+        self.clients.refresh(self.feed.current().as_deref());
         self.upstream.refresh();
         if let Some(control_plane) = &self.control_plane {
             control_plane.refresh();

@@ -139,7 +139,7 @@ impl Means {
         if let Some(Err(error)) = config.proxy.tls.as_ref().map(TlsSettings::check) {
             problems.push(("tls", chain(&error)));
         }
-        if let Err(error) = Clients::new(config.clients.clone()) {
+        if let Err(error) = Clients::new(config.clients.clone(), Arc::clone(&metrics)) {
             problems.push(("api_key_hash_file", chain(&error)));
         }
         if let Some(Err(error)) = config.admin.token_file.clone().map(TokenFile::open) {

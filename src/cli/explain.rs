@@ -93,7 +93,7 @@ impl Question {
             screen.line(format_args!("{name}: managers: {}", printable(&message)));
             Exit::Usage
         })?;
-        let clients = Clients::new(config.clients.clone()).map_err(|error| {
+        let clients = Clients::new(config.clients.clone(), Arc::new(Metrics::new())).map_err(|error| {
             screen.line(format_args!("{name}: api_key_hash_file: {}", printable(&chain(&error))));
             Exit::Usage
         })?;
@@ -132,7 +132,7 @@ impl Question {
         let peek = scan.finish(self.complete);
         let mut head = self.head.clone();
         let now = OffsetDateTime::now_utc();
-        let client = match self.clients.authenticate(&mut head, &self.snapshot, now) {
+        let client = match self.clients.authenticate(&mut head, &self.snapshot) {
             Ok(client) => client,
             Err(denied) => return Verdict::Denied(denied),
         };

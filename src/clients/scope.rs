@@ -84,6 +84,13 @@ pub(super) fn needed(method: &Method, path: &str) -> Option<Scope> {
     })
 }
 
+/// Whether a request can use up a budget. Reading files, batches and logs does not: the work was paid for when it was done.
+pub(super) fn spends(method: &Method, path: &str) -> bool {
+    let family = path.strip_prefix("/v1/").and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    let reads = matches!(*method, Method::GET | Method::HEAD) && matches!(family, "files" | "batches");
+    !reads && !matches!(family, "" | "logs" | "audit-logs" | "analytics")
+}
+
 // === impl Family ===
 
 impl Family {
@@ -159,6 +166,18 @@ mod tests {
         ];
         for (method, path, scope) in cases {
             assert_eq!(needed(&method.parse().unwrap(), path), Some(scope), "{method} {path}");
+        }
+        for (method, path, expected) in [
+            ("POST", "/v1/chat/completions", true),
+            ("GET", "/v1/realtime", true),
+            ("POST", "/v1/files", true),
+            ("POST", "/v1/batches", true),
+            ("GET", "/v1/files/f/content", false),
+            ("GET", "/v1/batches", false),
+            ("GET", "/v1/logs/l", false),
+            ("GET", "/", false),
+        ] {
+            assert_eq!(spends(&method.parse().unwrap(), path), expected, "{method} {path}");
         }
         assert_eq!(needed(&Method::GET, "/"), None);
         for scope in Scope::ALL {

@@ -58,7 +58,7 @@ pub fn clients(reader: &mut Reader<'_>) -> clients::Settings {
         (true, Some(hash_file)) => Auth::ApiKey { hash_file },
         (true, None) | (false, _) => Auth::Open { workspace },
     };
-    clients::Settings { auth }
+    clients::Settings { auth, ..clients::Settings::default() }
 }
 
 /// `listen`, `tls.*`, `upstream.*`, `limits.*`; `keys`: whether clients have to show an API key.

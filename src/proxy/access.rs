@@ -190,6 +190,8 @@ impl Access {
                     Denied::Unauthorized { .. }
                     | Denied::Scope { .. }
                     | Denied::ConfigOverride { .. }
+                    | Denied::RateLimited { .. }
+                    | Denied::BudgetExhausted { .. }
                     | Denied::Metadata => info!(%request_id, code, client, error, "A client was not let in."),
                 }
             }

@@ -22,6 +22,7 @@ use crate::{
     clients::Denied,
     dialect::{PlanError, portkey::ApplyError},
     manager::FailureClass,
+    model::{RateUnit, Spent},
     resolve::ResolveError,
 };
 
@@ -110,6 +111,9 @@ impl Refusal {
             // RFC 9110 15.5.2.
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        if let Self::Client(Denied::RateLimited { quota, .. }) = self {
+            quota.write(headers);
+        }
         if code.status().is_server_error() && retry_after.is_none() {
             headers.insert(GATEWAY_EXCEPTION, HeaderValue::from_static("true"));
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
@@ -166,7 +170,29 @@ fn client(denied: &Denied) -> Answer {
             Code::ConfigOverrideNotAllowed,
             "the API key allows no config but its own; leave out x-portkey-config",
         ),
+        Denied::RateLimited { counts, per, retry_after, .. } => {
+            let message = format!("the API key has reached its limit of {} per {}", counts.as_str(), window(*per));
+            Answer { retry_after: Some(*retry_after), ..answer(Code::RateLimited, message) }
+        }
+        Denied::BudgetExhausted { key: _, counts, over_at } => {
+            let what = counts.map_or("budget", |counts| match counts {
+                Spent::Cost => "budget of money",
+                Spent::Tokens => "budget of tokens",
+            });
+            let until = over_at.map(|at| format!("; it starts anew on {}", at.date())).unwrap_or_default();
+            answer(Code::BudgetExhausted, format!("the API key has used up its {what}{until}"))
+        }
         Denied::Metadata => answer(Code::InvalidConfig, "Invalid config passed: x-portkey-metadata is one JSON object"),
+    }
+}
+
+const fn window(per: RateUnit) -> &'static str {
+    match per {
+        RateUnit::Second => "second",
+        RateUnit::Minute => "minute",
+        RateUnit::Hour => "hour",
+        RateUnit::Day => "day",
+        RateUnit::Week => "week",
     }
 }
 

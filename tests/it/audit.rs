@@ -68,7 +68,10 @@ async fn world(provenance: bool) -> (World, Receiver<Message>) {
     let setup = Setup {
         snapshot: Some(snapshot()),
         audit: Some(audit),
-        clients: clients::Settings { auth: clients::Auth::Open { workspace: Some("a".to_owned()) } },
+        clients: clients::Settings {
+            auth: clients::Auth::Open { workspace: Some("a".to_owned()) },
+            ..clients::Settings::default()
+        },
         proxy: Box::new(move |settings| settings.provenance = provenance),
         ..Setup::default()
     };

@@ -2,9 +2,17 @@
 
 pub mod stage;
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
+};
 
 use serde_json::{Value, json};
+use sidekey::clients::Clock;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use self::stage::{hash, hash_under, key, snapshot, world};
 use crate::harness::{Call, Reply, World, linked};
@@ -117,7 +125,7 @@ async fn two_secrets_live_while_a_key_rotates() {
     for secret in ["pk-old", "pk-new"] {
         assert_eq!(chat(&world, secret, "@shared").send().await.status, 200, "{secret}");
     }
-    world.feed.swap(std::sync::Arc::new(linked(&snapshot(vec![hashes(PAST)]))));
+    world.feed.swap(Arc::new(linked(&snapshot(vec![hashes(PAST)]))));
     for (secret, status) in [("pk-old", 401), ("pk-new", 200)] {
         assert_eq!(chat(&world, secret, "@shared").send().await.status, status, "{secret}");
     }
@@ -275,6 +283,80 @@ async fn defaults_are_what_a_request_starts_from() {
             assert_eq!(reply.code(), Some(code), "{secret} {headers:?}");
         }
     }
+}
+
+/// A wall clock for a test to move.
+#[derive(Clone)]
+pub struct Wall(Arc<AtomicI64>);
+
+impl Wall {
+    pub fn at(text: &str) -> Self {
+        Self(Arc::new(AtomicI64::new(OffsetDateTime::parse(text, &Rfc3339).unwrap().unix_timestamp())))
+    }
+
+    pub fn clock(&self) -> Clock {
+        let seconds = Arc::clone(&self.0);
+        Clock::new(move || OffsetDateTime::from_unix_timestamp(seconds.load(Relaxed)).unwrap())
+    }
+
+    pub fn pass(&self, seconds: i64) {
+        self.0.fetch_add(seconds, Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn each_unit_of_a_rate_ends_at_its_edge() {
+    // Half a minute before a Sunday, a day, an hour and a minute begin.
+    for (unit, wait) in [("rps", 1), ("rpm", 30), ("rph", 30), ("rpd", 30), ("rpw", 30)] {
+        let wall = Wall::at("2027-01-02T23:59:30Z");
+        let limit = json!({"rate_limits": [{"type": "requests", "unit": unit, "value": 2}]});
+        let mut setup = stage::setup(vec![key("one", limit), key("other", json!({}))]);
+        setup.clients.clock = wall.clock();
+        let world = World::start(setup).await;
+        for remaining in ["1", "0"] {
+            let reply = chat(&world, "pk-one", "@shared").send().await;
+            assert_eq!(reply.status, 200, "{unit}: {reply:?}");
+            assert_eq!(reply.header("x-ratelimit-remaining-requests"), Some(remaining), "{unit}");
+            assert_eq!(reply.header("x-ratelimit-limit-requests"), Some("2"), "{unit}");
+        }
+        for passed in 0..wait {
+            let reply = chat(&world, "pk-one", "@shared").send().await;
+            assert_eq!((reply.status, reply.code()), (429, Some("rate_limited")), "{unit} {passed}: {reply:?}");
+            let left = (wait - passed).to_string();
+            assert_eq!(reply.header("retry-after"), Some(&*left), "{unit} {passed}");
+            assert_eq!(reply.header("x-ratelimit-reset-requests"), Some(&*format!("{left}s")), "{unit} {passed}");
+            assert_eq!(chat(&world, "pk-other", "@shared").send().await.status, 200, "{unit}");
+            wall.pass(1);
+        }
+        assert_eq!(chat(&world, "pk-one", "@shared").send().await.status, 200, "{unit}");
+    }
+}
+
+#[tokio::test]
+async fn a_limit_that_cannot_be_counted_is_not_ignored() {
+    let world = world(vec![
+        key("tokens", json!({"rate_limits": [{"type": "tokens", "unit": "rpd", "value": 1}]})),
+        key("budget", json!({"usage_limits": {"type": "cost", "credit_limit": 100}})),
+    ])
+    .await;
+    for secret in ["pk-tokens", "pk-budget"] {
+        let reply = chat(&world, secret, "@shared").send().await;
+        assert_eq!((reply.status, reply.code()), (502, Some("reference_misconfigured")), "{secret}: {reply:?}");
+    }
+    world.logged("cannot be counted by this version").await;
+    assert!(world.gateway.seen().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_refused_is_not_counted() {
+    let limit = json!({"rate_limits": [{"unit": "rpm", "value": 1}]});
+    let mut setup = stage::setup(vec![key("one", limit)]);
+    setup.clients.clock = Wall::at("2026-11-25T10:00:00Z").clock();
+    let world = World::start(setup).await;
+    let reply = world.get("/v1/logs").header("x-portkey-api-key", "pk-one").send().await;
+    assert_eq!(reply.status, 403, "{reply:?}");
+    assert_eq!(chat(&world, "pk-one", "@shared").send().await.status, 200);
+    assert_eq!(chat(&world, "pk-one", "@shared").send().await.status, 429);
 }
 
 #[tokio::test]

@@ -156,7 +156,8 @@ impl World {
         let secrets = Fake::new();
         let managers = setup.managers.unwrap_or_else(|| Arc::new(FakeManagers::new(&secrets)));
         let resolver = Arc::new(Resolver::new(setup.cache, managers, metrics.clone()));
-        let (dialect, clients) = (Portkey::new(setup.dialect), Arc::new(Clients::new(setup.clients).unwrap()));
+        let (dialect, clients) =
+            (Portkey::new(setup.dialect), Arc::new(Clients::new(setup.clients, metrics.clone()).unwrap()));
         let proxy = Proxy::new(&settings, feed.clone(), dialect, resolver.clone(), clients, metrics.clone()).unwrap();
         let proxy = match setup.audit {
             Some(audit) => proxy.audited(audit),

@@ -72,8 +72,12 @@ codes! {
     NotFound = "not_found", NOT_FOUND;
     /// A head, or a body that is looked into, did not arrive in time.
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT;
+    /// The API key has used up a budget.
+    BudgetExhausted = "budget_exhausted", PRECONDITION_FAILED;
     /// The body is too large to look for the model in it.
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE;
+    /// The API key has asked too often. Windows are a second long at least.
+    RateLimited = "rate_limited", TOO_MANY_REQUESTS, retry after 1 s;
     /// The head is too large for us, or with our credentials for the gateway.
     HeadTooLarge = "head_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE;
     /// A fault of ours.
@@ -127,12 +131,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_code_is_one_word_and_says_when_to_come_back_only_with_503() {
+    fn each_code_is_one_word_and_says_when_to_come_back_only_with_429_and_503() {
         for (index, code) in Code::ALL.iter().enumerate() {
             let text = code.as_str();
             assert!(text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{text}");
             assert!(!Code::ALL[..index].iter().any(|other| other.as_str() == text), "{text} stands twice");
-            assert_eq!(code.retry_after().is_some(), code.status() == StatusCode::SERVICE_UNAVAILABLE, "{text}");
+            let comes_back = matches!(code.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+            assert_eq!(code.retry_after().is_some(), comes_back, "{text}");
         }
         assert!(Code::ALL.is_sorted_by_key(|code| code.status()));
     }

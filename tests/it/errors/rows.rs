@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use serde_json::json;
-use sidekey::clients::Auth;
+use sidekey::clients::{Auth, Clock};
+use time::OffsetDateTime;
 
 use super::stage;
 use crate::{
@@ -180,6 +181,28 @@ pub const ROWS: &[Row] = &[
         ask: chat("x-portkey-api-key: pk-logs"),
         message: "the API key lacks the scope completions.write",
         log: &[("client", "logs")],
+        ..ORDINARY
+    },
+    Row {
+        code: "rate_limited",
+        cause: "an API key that may ask for nothing",
+        change: |setup| {
+            with_keys(setup);
+            setup.clients.clock = Clock::new(|| OffsetDateTime::UNIX_EPOCH + Duration::from_secs(3600 * 23));
+        },
+        ask: chat("x-portkey-api-key: pk-mute"),
+        message: "the API key has reached its limit of requests per day",
+        retry_after: Some("3600"),
+        log: &[("client", "mute"), ("error", "rpd")],
+        ..ORDINARY
+    },
+    Row {
+        code: "budget_exhausted",
+        cause: "an API key that the control plane calls exhausted",
+        change: with_keys,
+        ask: chat("x-portkey-api-key: pk-spent"),
+        message: "the API key has used up its budget",
+        log: &[("client", "spent")],
         ..ORDINARY
     },
     Row {
@@ -526,6 +549,8 @@ fn with_keys(setup: &mut Setup) {
         key("expired", json!({"expires_at": "2020-01-01T00:00:00Z"})),
         key("logs", json!({"scopes": ["logs.view"]})),
         key("pinned", json!({"defaults": {"allow_config_override": false}})),
+        key("mute", json!({"rate_limits": [{"type": "requests", "unit": "rpd", "value": 0}]})),
+        key("spent", json!({"status": "exhausted"})),
         key("metadata", json!({"defaults": {"metadata": {"team": "a"}}})),
     ]));
 }
