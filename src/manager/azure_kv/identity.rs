@@ -303,3 +303,6 @@ impl fmt::Debug for Assertion {
 fn misfit(code: &'static str) -> LoginError {
     LoginError::accident(FetchError::new(FailureClass::Misconfigured).with_code(code))
 }
+
+#[cfg(test)]
+mod tests;
