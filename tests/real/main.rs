@@ -35,6 +35,7 @@ mod drain;
 mod errors;
 mod gcp;
 mod harness;
+mod identities;
 mod login;
 mod namespace;
 #[allow(dead_code, reason = "offers what tests may need")]
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         gcp::by_service_account_key,
         gcp::by_metadata_server,
         gcp::by_federation,
+        identities::are_bounded_in_memory,
         aws::by_access_key,
         aws::by_assumed_role,
         aws::by_service_role,
