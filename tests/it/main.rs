@@ -29,3 +29,4 @@ mod proxy_websocket;
 mod recovery;
 mod resolver;
 mod sidecar;
+mod suspicion;
