@@ -27,6 +27,7 @@ mod azure;
 mod canary;
 #[allow(dead_code, reason = "offers what tests may need")]
 mod client;
+mod clouds;
 mod coalescing;
 mod command;
 #[allow(dead_code, reason = "offers what tests may need")]
@@ -90,6 +91,11 @@ fn main() -> ExitCode {
         azure::by_client_secret,
         azure::by_the_machine,
         azure::by_the_environment,
+        clouds::a_foreign_challenge_gets_no_token,
+        clouds::each_refusal_has_its_code,
+        clouds::an_untrusted_vault_is_refused_in_time,
+        clouds::a_vault_that_moves_inside_is_left,
+        clouds::three_managers_in_one_config,
         ssm::reads_what_the_policy_opens,
         ssm::refuses_wrong_keys,
         coalescing::a_thousand_cold_requests_cost_one_read,

@@ -210,6 +210,8 @@ pub const ROWS: &[Row] = &[
     Row {
         code: "manager_throttled",
         cause: "the quota is used up",
+        // Of its own: an identity that was told so is left alone for a while.
+        reference: |row| row["auth_config"]["vault_kv_version"] = json!(2),
         broken: Broken::UsedUp,
         message: "a secret manager limits requests",
         log: &[("class", "throttled"), ("manager_code", "429"), BY_TOKEN],
