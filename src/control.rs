@@ -29,6 +29,7 @@ pub mod api_key;
 mod bootstrap;
 pub mod fields;
 pub mod key;
+pub mod limits;
 pub mod query;
 mod refusal;
 mod routes;
@@ -38,6 +39,7 @@ mod server;
 mod settings;
 pub mod slug;
 pub mod store;
+pub mod workspace;
 
 pub use access::{Caller, Verb};
 pub use answer::Answer;

@@ -196,6 +196,18 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// The object under `key` alone, or the objects of the list there. Hand them to [`Fields::absorb`] when they are read.
+    pub fn one_or_more(&mut self, key: &'static str) -> Given<Vec<Fields<'a>>> {
+        match self.raw(key) {
+            Given::Value(raw) if raw.get().starts_with('{') => match self.object(key) {
+                Given::Value(one) => Given::Value(vec![one]),
+                Given::Null => Given::Null,
+                Given::Absent => Given::Absent,
+            },
+            _ => self.objects(key),
+        }
+    }
+
     /// Every member, in the order of the body.
     pub fn members(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
         self.members.iter().map(|(name, raw)| (&**name, *raw))

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tracing::{error, info};
 use uuid::Uuid;
 
-use super::{Control, Refusal, refusal::Cause, secret_reference};
+use super::{Control, Refusal, refusal::Cause, secret_reference, workspace};
 
 /// SDKs repeat a call that failed with 5xx, unless the answer has it.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-portkey-request-id");
@@ -35,10 +35,19 @@ pub(super) fn routes(control: Arc<Control>) -> Router {
 }
 
 fn api() -> Router<Arc<Control>> {
-    Router::new().route("/secret-references", get(secret_reference::list).post(secret_reference::create)).route(
-        "/secret-references/{name}",
-        get(secret_reference::read).put(secret_reference::update).delete(secret_reference::delete),
-    )
+    Router::new()
+        .route("/secret-references", get(secret_reference::list).post(secret_reference::create))
+        .route(
+            "/secret-references/{name}",
+            get(secret_reference::read).put(secret_reference::update).delete(secret_reference::delete),
+        )
+        .route("/admin/workspaces", get(workspace::list).post(workspace::create))
+        .route("/admin/workspaces/{name}", get(workspace::read).put(workspace::update).delete(workspace::delete))
+        .route("/admin/workspaces/{name}/users", get(workspace::list_members).post(workspace::add_members))
+        .route(
+            "/admin/workspaces/{name}/users/{user}",
+            get(workspace::read_member).put(workspace::update_member).delete(workspace::remove_member),
+        )
 }
 
 async fn ready(State(control): State<Arc<Control>>) -> Response {

@@ -176,10 +176,7 @@ pub async fn create(State(control): State<Arc<Control>>, caller: Caller, posted:
         let given = fields.raw(key);
         fields.require(key, given);
     }
-    let chosen = fields.text("slug", Length(1, slug::MAX)).value();
-    if chosen.as_deref().is_some_and(|slug| !slug::is_slug(slug)) {
-        fields.fault("slug", "must be letters, digits, `_` and `-`");
-    }
+    let chosen = slug::chosen(&mut fields, "slug");
     if !caller.is_organisation_wide() {
         // What a workspace's key makes is the workspace's.
         (body.allow_all_workspaces, body.allowed_workspaces) = (false, vec![caller.workspace_id().to_owned()]);

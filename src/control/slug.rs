@@ -2,6 +2,8 @@
 
 use aws_lc_rs::rand;
 
+use super::fields::{Fields, Length};
+
 /// Longest slug, in characters.
 pub const MAX: usize = 255;
 /// Of a slug that is made from a name: what is left for digits that make it unique.
@@ -13,6 +15,15 @@ const UNIQUE_DIGITS: usize = 6;
 pub fn is_slug(text: &str) -> bool {
     (1..=MAX).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+}
+
+/// The slug that was chosen under `key`, if one was.
+pub fn chosen(fields: &mut Fields<'_>, key: &'static str) -> Option<String> {
+    let chosen = fields.text(key, Length(0, MAX)).value().filter(|slug| !slug.is_empty())?;
+    if !is_slug(&chosen) {
+        fields.fault(key, "must be letters, digits, `_` and `-`");
+    }
+    Some(chosen)
 }
 
 /// `prefix`, what of `name` fits into a slug, and six random digits.

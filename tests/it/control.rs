@@ -4,3 +4,4 @@ mod canaries;
 mod secret_references;
 mod stage;
 mod start;
+mod workspaces;
