@@ -56,17 +56,15 @@ pub struct RateLimit {
 pub fn usage(fields: &mut Fields<'_>) -> Given<Vec<UsageLimit>> {
     read(fields, "usage_limits", |row| {
         // An empty object is how clients say that there is none.
-        if row.members().next().is_none() {
-            return None;
-        }
+        row.members().next()?;
         let counts = word(row, "type", &["cost", "tokens"])?.unwrap_or_else(|| "cost".to_owned());
         let most = if counts == "tokens" { MAX_TOKENS } else { MAX_AMOUNT };
         let credit_limit = amount(row, "credit_limit", most);
         let alert_threshold = amount(row, "alert_threshold", most);
-        if let (Some(limit), Some(alert)) = (&credit_limit, &alert_threshold) {
-            if alert.as_f64() > limit.as_f64() {
-                row.fault("alert_threshold", "must not be above credit_limit");
-            }
+        if let (Some(limit), Some(alert)) = (&credit_limit, &alert_threshold)
+            && alert.as_f64() > limit.as_f64()
+        {
+            row.fault("alert_threshold", "must not be above credit_limit");
         }
         let periodic_reset = word(row, "periodic_reset", &["weekly", "monthly"])?;
         let days = row.typed::<u16>("periodic_reset_days", "must be a whole number of days, or null").value();
@@ -93,9 +91,7 @@ pub fn usage(fields: &mut Fields<'_>) -> Given<Vec<UsageLimit>> {
 /// `rate_limits`, checked.
 pub fn rates(fields: &mut Fields<'_>) -> Given<Vec<RateLimit>> {
     read(fields, "rate_limits", |row| {
-        if row.members().next().is_none() {
-            return None;
-        }
+        row.members().next()?;
         let counts = word(row, "type", &["requests", "tokens"])?.unwrap_or_else(|| "requests".to_owned());
         let unit = word(row, "unit", &["rps", "rpm", "rph", "rpd", "rpw"])?.unwrap_or_else(|| "rpm".to_owned());
         let value = row.typed::<u64>("value", "must be a whole number");
