@@ -12,7 +12,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     pin::pin,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -91,6 +91,8 @@ pub struct Vitals {
     pub heartbeats: Vec<(&'static str, Arc<Heartbeat>)>,
     /// Who may use the operator API.
     pub operator: Operator,
+    /// Whether secrets are still being read ahead of the first request.
+    pub prewarming: Arc<AtomicBool>,
 }
 
 // === impl Settings ===

@@ -5,13 +5,20 @@
 
 mod control_plane;
 mod hardening;
+mod prewarm;
 mod signals;
 
 pub use control_plane::{ControlPlane, ControlPlaneError};
 pub use hardening::harden;
 pub use signals::{Signal, Signals};
 
-use std::{error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::{
@@ -32,7 +39,7 @@ use crate::{
     manager::registry::Registry,
     metric::Metrics,
     proxy::{self, BindError, Proxy, Server, Shutdown, UpstreamError, audit::Audit},
-    resolve::Resolver,
+    resolve::{Resolver, prewarm::Choice},
     telemetry::{AuditFile, AuditWriter},
 };
 
@@ -131,6 +138,9 @@ impl Sidecar {
             }
             None => warn!("No snapshot is configured, every request is answered 503."),
         }
+        let prewarming = Arc::new(AtomicBool::new(config.prewarm.choice != Choice::None));
+        let (ahead, pending) = (Arc::clone(&resolver), Arc::clone(&prewarming));
+        background.spawn(prewarm::run(config.prewarm, Arc::clone(&feed), ahead, pending, end.clone()));
         let vitals = Vitals {
             proxy: Arc::clone(&proxy),
             feed: Arc::clone(&feed),
@@ -139,6 +149,7 @@ impl Sidecar {
             shutdown: shutdown.clone(),
             heartbeats: vec![("acceptor", server.heartbeat())],
             operator,
+            prewarming,
         };
         background.spawn(admin.run(vitals, end.clone().cancelled_owned()));
         background.close();

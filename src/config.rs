@@ -52,6 +52,8 @@ pub struct Config {
     pub dialect: portkey::Settings,
     /// `cache.*`.
     pub cache: resolve::Settings,
+    /// `prewarm*`.
+    pub prewarm: resolve::prewarm::Settings,
     /// `managers.*`, `egress.*`.
     pub managers: RegistrySettings,
     /// `log.*`.
@@ -134,6 +136,7 @@ impl Config {
             dialect: sections::dialect(reader),
             cache: sections::cache(reader, managers.bounds.fetch_deadline),
             managers,
+            prewarm: sections::prewarm(reader),
             log: sections::log(reader),
             audit: sections::audit(reader),
             fingerprint_key_file: reader.optional("fingerprint_key_file", value::readable_file),

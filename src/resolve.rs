@@ -22,6 +22,7 @@ mod inquiry;
 mod meter;
 mod overlap;
 mod pick;
+pub mod prewarm;
 mod quest;
 mod slot;
 
@@ -154,6 +155,8 @@ pub struct SlotStatus {
     pub failures: u32,
     /// Class of the last of them.
     pub class: Option<FailureClass>,
+    /// Whether a request asked for it since it was fetched.
+    pub used: bool,
 }
 
 /// The state of a slot, as a request would find it.

@@ -1,5 +1,7 @@
 //! Whether requests should come here, and what an operator should know beside that.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -49,6 +51,7 @@ pub fn judge(vitals: &Vitals, gateway: bool, late: &[&str]) -> Readiness {
         (snapshot.is_none(), "no_snapshot"),
         (!late.is_empty(), "not_accepting"),
         (!gateway, "gateway_unreachable"),
+        (vitals.prewarming.load(Ordering::Relaxed), "prewarming"),
     ];
     let degraded: Vec<Value> = snapshot.iter().flat_map(|snapshot| degraded(&vitals.proxy, snapshot)).collect();
     let degraded = listed(degraded.into_iter());

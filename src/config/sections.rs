@@ -21,7 +21,11 @@ use crate::{
     },
     model::ManagerType,
     proxy::{self, Limits, RecoverySettings, TlsSettings, UpstreamSettings},
-    resolve, telemetry,
+    resolve::{
+        self,
+        prewarm::{self, Choice},
+    },
+    telemetry,
 };
 
 const MINUTE: u64 = 60;
@@ -38,7 +42,6 @@ pub fn unbuilt(reader: &mut Reader<'_>) {
     reader.later("control_plane", CONTROL_PLANE);
     reader.later("sealing", "sealed values cannot be opened yet");
     reader.later("webhook_listen", "there are no webhooks yet");
-    reader.later("prewarm", "secrets are not fetched ahead of the first request yet");
 }
 
 /// `client_auth`, `api_key_hash_file`, `workspace`.
@@ -335,6 +338,38 @@ pub fn log(reader: &mut Reader<'_>) -> telemetry::Settings {
         ),
         format: reader.optional_word("log.format", &[("json", Format::Json), ("text", Format::Text)]),
     }
+}
+
+/// `prewarm`, `prewarm_list`, `prewarm_file`, `prewarm_max_secs`.
+pub fn prewarm(reader: &mut Reader<'_>) -> prewarm::Settings {
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum Word {
+        None,
+        Used,
+        List,
+    }
+    let word = reader.word("prewarm", &[("none", Word::None), ("used", Word::Used), ("list", Word::List)]);
+    let list = reader.list("prewarm_list", Vec::new(), value::name);
+    let file = reader.optional("prewarm_file", value::path);
+    // A start that waits longer than an orchestrator's patience would never end.
+    let limit = reader.secs("prewarm_max_secs", 30, 1..=10 * MINUTE);
+    match (word, file.is_some(), list.is_empty()) {
+        (Word::Used, false, _) => reader.problem("prewarm", "`used` needs prewarm_file, where names are remembered"),
+        (Word::List, _, true) => reader.problem("prewarm", "`list` needs prewarm_list, the references to read"),
+        (Word::None | Word::List, true, _) => {
+            reader.problem("prewarm_file", "has no effect without prewarm: used; remove it, or set that");
+        }
+        (Word::None | Word::Used, _, false) => {
+            reader.problem("prewarm_list", "has no effect without prewarm: list; remove it, or set that");
+        }
+        (Word::None, false, true) | (Word::Used, true, true) | (Word::List, false, false) => {}
+    }
+    let choice = match word {
+        Word::None => Choice::None,
+        Word::Used => Choice::Used,
+        Word::List => Choice::List(list),
+    };
+    prewarm::Settings { choice, file, limit }
 }
 
 /// `audit.*`.

@@ -77,6 +77,11 @@ fn relations() {
             text: "managers: {login_deadline_secs: 2}",
             problem: Some("managers.login_deadline_secs: 2 is shorter"),
         },
+        Case { text: "prewarm: used", problem: Some("prewarm: `used` needs prewarm_file") },
+        Case { text: "prewarm: list", problem: Some("prewarm: `list` needs prewarm_list") },
+        Case { text: "prewarm_file: a", problem: Some("prewarm_file: has no effect") },
+        Case { text: "prewarm: used\nprewarm_file: a", problem: None },
+        Case { text: "prewarm: list\nprewarm_list: [a]", problem: None },
         Case { text: "egress: {allow_hosts: [vault], allow_cidrs: [10.0.0.0/8]}", problem: None },
         Case { text: "managers: {vault: {kubernetes_allow_addrs: ['https://vault:8200']}}", problem: None },
     ];

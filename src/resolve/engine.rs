@@ -207,6 +207,7 @@ impl Engine {
             version: slot.as_deref().and_then(Slot::document).and_then(|document| document.version()).cloned(),
             failures: failed.map_or(0, |failed| failed.count),
             class: failed.map(|failed| failed.failure.class),
+            used: memory.used,
         }
     }
 

@@ -213,6 +213,7 @@ impl World {
             shutdown: self.shutdown.clone(),
             heartbeats,
             operator,
+            prewarming: Arc::default(),
         };
         tokio::spawn(admin.run(vitals, std::future::pending()));
         address

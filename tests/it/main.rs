@@ -20,6 +20,7 @@ mod freshness;
 mod harness;
 mod layers;
 mod operator;
+mod prewarm;
 mod proxy_body;
 mod proxy_errors;
 mod proxy_redact;
