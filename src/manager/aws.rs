@@ -4,7 +4,7 @@
 //! is a role that the sidecar's own identity assumes; its external id is the operator's if the operator set one. Of the
 //! environment's settings only identity and region count: `AWS_ENDPOINT_URL` and its kin would redirect signed requests
 //! silently and are not read, `managers.aws.endpoint_url` and `.sts_endpoint_url` are.
-//! Source: `backends.md` 3.5 to 3.7, CONTRACT 3 and 8.
+//! Source: the SDKs' and Tools Reference Guide of AWS, credential providers.
 
 mod caller;
 mod chain;

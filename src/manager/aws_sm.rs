@@ -4,7 +4,7 @@
 //! labels, which spares a decryption and an audited read; identities that may not look are asked no more for a while, and a
 //! full read is due from time to time whatever the labels say, so that a permission that was taken away is noticed.
 //! The SDK hands a secret over in a string of its own, which becomes the [`SecretValue`] without a copy.
-//! Source: `backends.md` 3.5, the API reference of Secrets Manager.
+//! Source: the API reference of Secrets Manager.
 
 use std::{
     collections::HashMap,

@@ -5,7 +5,7 @@
 //! that quota ([`budget`]). A call that fails for one name fails whole; then each is asked for alone, so that one name that is
 //! denied does not deny the others.
 //! Requests are signed by hand: the service's SDK is large, and this is one operation of a hundred and fifty.
-//! Source: `backends.md` 3.6, the API reference of Systems Manager.
+//! Source: the API reference of Systems Manager.
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -4,7 +4,7 @@
 //! Microsoft's libraries make the requests, answer the vault's challenge and get the tokens; our transport carries them, our
 //! session remembers the token, and our retries are the only ones. A secret that is disabled, expired or not yet valid is
 //! refused although the vault may hand it out. A vault whose challenge asks for anybody else's tokens gets none.
-//! Source: `backends.md` 3.8, `components.md` 3, CONTRACT 4 and 8.
+//! Source: the REST references of Key Vault and Entra.
 
 use std::{fmt, sync::Arc, time::SystemTime};
 

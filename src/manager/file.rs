@@ -2,7 +2,7 @@
 //!
 //! Nothing leaves the root: the kernel resolves the path beneath it (`openat2`), links included, so that a mounted
 //! Kubernetes Secret (`key → ..data/key`) works and a link to the outside does not. Where the kernel has no such call, the
-//! resolved path is compared instead. Source: CONTRACT 4, `backends.md` 3.12.
+//! resolved path is compared instead.
 
 use std::{
     fs::{File, Metadata},

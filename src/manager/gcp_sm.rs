@@ -3,7 +3,7 @@
 //! A read asks for one version of a secret and returns its payload as it is, after its checksum. `latest` is the version
 //! made last: where that one is disabled, so is the secret. Secrets and projects are looked at before they enter a URL,
 //! and the only thing that a reference chooses of a host is the region in it.
-//! Source: `backends.md` 3.10; Secret Manager API v1, `projects.secrets.versions`.
+//! Source: Secret Manager API v1, `projects.secrets.versions`.
 
 use std::{
     fmt::Write as _,

@@ -1,6 +1,6 @@
 //! Retries inside one fetch or one login: few, short, spread out, and never for an answer that would not change.
 //!
-//! Units: pauses are full jitter (uniform from zero) under a doubling bound. Source: `backends.md` 3.13, column "retry".
+//! Units: pauses are full jitter (uniform from zero) under a doubling bound.
 
 use std::time::{Duration, SystemTime};
 

@@ -3,7 +3,7 @@
 //! A read asks which mount a path lies in, reads it in the form of that mount, and returns the map as written. A 403 is
 //! looked into once: a dead token is replaced and the read repeated; a living one that is old is replaced too, since a
 //! role's policies reach only new tokens; then a denial is a denial.
-//! Source: `backends.md` 3.9, CONTRACT 4 and 8.
+//! Source: Vault's HTTP API, KV and auth pages.
 
 use std::{
     fmt::Write as _,

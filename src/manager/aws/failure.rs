@@ -1,7 +1,7 @@
 //! What an AWS failure means. Nearly every error of these services is HTTP 400, so that the code decides and the status
 //! only where there is no code that is known.
 //!
-//! Text of a service is looked at and never kept. Source: `backends.md` 3.5 and 3.6, the API references of Secrets Manager,
+//! Text of a service is looked at and never kept. Source: the API references of Secrets Manager,
 //! Systems Manager, KMS and STS ("Common Errors").
 
 use std::{error::Error as StdError, time::SystemTime};

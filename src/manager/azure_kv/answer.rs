@@ -2,7 +2,7 @@
 //!
 //! A status counts only together with the service's own envelope, and the code inside it decides: one 403 is a disabled
 //! secret, another a missing role. An expired secret is answered with 200, so that its dates are looked at here. Values are
-//! cut out of the answer as written. Source: `backends.md` 3.8; Microsoft's REST references of Key Vault, of the Microsoft
+//! cut out of the answer as written. Source: Microsoft's REST references of Key Vault, of the Microsoft
 //! identity platform and of the instance metadata service.
 
 use std::{borrow::Cow, time::SystemTime};

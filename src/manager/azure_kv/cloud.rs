@@ -2,7 +2,7 @@
 //!
 //! The host's suffix tells. A token is asked for one resource and no other, whatever a server's challenge says, because one
 //! for a cloud's vaults opens every vault of the identity. Source: Microsoft's list of Key Vault DNS suffixes and
-//! `backends.md` 3.8.
+//! Microsoft's pages on sovereign clouds.
 
 use azure_core::cloud::{CloudConfiguration, CustomConfiguration};
 use url::{Host, Url};

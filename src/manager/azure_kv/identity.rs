@@ -3,7 +3,7 @@
 //! `default` looks at the environment once and decides by what is set, not by what succeeds: a client secret, then a
 //! workload identity, then the machine. Developer tools are never asked. The libraries' credentials remember tokens in
 //! ways of their own, so each login has a new one; what they copy of a client secret or a token is not wiped.
-//! Source: `backends.md` 3.8; Microsoft's DefaultAzureCredential for the names of the variables.
+//! Source: Microsoft's DefaultAzureCredential for the names of the variables.
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 

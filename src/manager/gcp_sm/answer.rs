@@ -2,7 +2,7 @@
 //!
 //! Classes come from the `google.rpc` status in the body. A 400, 403 or 404 without one was written by something in front of
 //! Google and says nothing about the secret. Payloads are decoded straight into buffers that are wiped.
-//! Source: AIP-193 (errors), `backends.md` 3.10.
+//! Source: AIP-193 (errors).
 
 use std::time::{Duration, SystemTime};
 

@@ -15,7 +15,7 @@ const SWEEP: usize = 64;
 
 /// Reads a sidecar allows itself; `None` = no limit.
 ///
-/// Source: the quotas of `backends.md` 3.13. A quota of a whole account or vault is shared by all replicas and by whoever else
+/// Source: the quota page of each service. A quota of a whole account or vault is shared by all replicas and by whoever else
 /// reads there, so that one sidecar takes a part of it; a burst is what a start needs.
 pub(super) const fn usual(manager: ManagerType) -> Option<Budget> {
     match manager {

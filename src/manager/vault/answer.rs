@@ -2,7 +2,7 @@
 //!
 //! A status counts only together with Vault's own envelope: a 404 or 403 page of something in front of Vault says nothing
 //! about the secret and must not evict it. Values are cut out of the answer as written, so that no number changes.
-//! Source: `backends.md` 3.9, statuses.
+//! Source: Vault's HTTP API, status codes.
 
 use std::time::SystemTime;
 

@@ -3,7 +3,7 @@
 //! A path begins with its mount. `secret/data/foo` is the API's own form and is taken as it is; `secret/foo` gets the `data`
 //! of KV version 2 where the mount is one. A leading `/v1/` and outer slashes are dropped, so that a pasted URL works.
 //! Which part is the mount is asked of the server; where it does not tell, the likely forms are tried in turn.
-//! Source: `backends.md` 3.9, path forms.
+//! Source: Vault's HTTP API, KV version 1 and 2.
 
 use std::fmt;
 
