@@ -55,6 +55,11 @@ impl Connector {
         Self { tcp, uri, tls, timeout }
     }
 
+    /// Longest time for a connection, and for a place to open one.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// A new connection.
     ///
     /// # Errors

@@ -160,7 +160,10 @@ impl Pool {
     /// A connection that was idle, or a new one, whichever comes first; and whether it was used before.
     async fn open(&self) -> Result<(Box<Link>, bool), ExchangeError> {
         let mut connecting = pin!(async {
-            let _permit = self.opening.acquire().await;
+            // A gateway that is gone must not be waited for in turns.
+            let limit = self.connector.timeout();
+            let place = tokio::time::timeout(limit, self.opening.acquire()).await;
+            let _place = place.map_err(|_| ExchangeError::Connect(ConnectError::Timeout(limit)))?;
             self.connect().await
         });
         loop {

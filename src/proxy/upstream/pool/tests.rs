@@ -208,3 +208,13 @@ async fn what_is_idle_for_too_long_is_closed() {
     assert_eq!(whole(gateway.pool.exchange(get()).await.unwrap()).await, "ok");
     assert_eq!(gateway.connections(), 2);
 }
+
+#[tokio::test]
+async fn a_place_to_connect_is_not_waited_for_for_ever() {
+    let gateway = gateway(answering).await;
+    let _all = gateway.pool.opening.acquire_many(u32::try_from(MAX_OPENING).unwrap()).await.unwrap();
+    tokio::time::pause();
+    let error = gateway.pool.exchange(get()).await.unwrap_err();
+    assert!(matches!(error, ExchangeError::Connect(ConnectError::Timeout(_))), "{error:?}");
+    assert_eq!(gateway.connections(), 0);
+}
