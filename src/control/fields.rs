@@ -4,7 +4,7 @@
 //! its seal and nowhere else. Names that nobody asks for are ignored, as Portkey does. A fault names its field and what
 //! the value must be, and quotes nothing of it.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use axum::extract::{FromRequest, Request};
 use http_body_util::{BodyExt as _, Limited};
@@ -19,6 +19,8 @@ use super::Refusal;
 
 /// Largest body, in bytes. The largest objects are stored configs.
 const MAX_BODY_BYTES: usize = 1 << 20;
+/// For the whole of a body; it holds one of `limits.max_connections`.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The body of a call, as it came. Wiped on drop.
 pub struct Body(Zeroizing<Vec<u8>>);
@@ -84,7 +86,9 @@ impl<S: Sync> FromRequest<S> for Body {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
-        let collected = Limited::new(request.into_body(), MAX_BODY_BYTES).collect().await;
+        let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
+        let collected = tokio::time::timeout(BODY_TIMEOUT, body).await;
+        let collected = collected.map_err(|_| Refusal::invalid("the body did not arrive in time"))?;
         let bytes = collected.map_err(|_| Refusal::too_large(MAX_BODY_BYTES))?.to_bytes();
         // Sized once; what the connection read into is reused by it and not ours to wipe.
         Ok(Self(Zeroizing::new(bytes.to_vec())))

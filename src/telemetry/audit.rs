@@ -15,6 +15,7 @@ use std::{
     thread,
 };
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use tokio::sync::mpsc::Receiver;
 use tracing::{error, info, warn};
 
@@ -100,8 +101,13 @@ impl Sink {
     }
 }
 
+/// A pipe that nobody reads is an error and not a wait for somebody who does.
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(nonblocking).open(path)?;
+    // Writing may block: that is what the thread is for.
+    fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
+    Ok(file)
 }
 
 /// Writes until the queue ends.
@@ -143,5 +149,24 @@ fn write(mut sink: Sink, mut messages: Receiver<Message>, reopen: &AtomicBool, m
             // Whoever waited may have left.
             let _ = told.send(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_that_nobody_reads_does_not_hold_up_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("audit");
+        let private = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, private, 0).unwrap();
+        assert!(open(&pipe).is_err());
+        let reader =
+            OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(&pipe).unwrap();
+        let writer = open(&pipe).unwrap();
+        assert!(!fcntl_getfl(&writer).unwrap().contains(OFlags::NONBLOCK));
+        drop(reader);
     }
 }
