@@ -11,6 +11,7 @@ mod explain;
 mod keygen;
 mod screen;
 mod secrets;
+mod service;
 mod sidecar;
 mod snapshot;
 mod table;
