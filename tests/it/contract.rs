@@ -12,6 +12,8 @@ mod fake;
 mod file;
 #[cfg(feature = "gcp")]
 mod gcp_sm;
+#[cfg(any(feature = "aws", feature = "gcp", feature = "vault"))]
+mod listening;
 #[cfg(feature = "vault")]
 mod vault;
 

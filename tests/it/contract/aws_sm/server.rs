@@ -6,7 +6,6 @@
 use std::{
     collections::{HashMap, HashSet},
     convert::Infallible,
-    net::Ipv4Addr,
     path::Path,
     sync::{Arc, Mutex},
 };
@@ -14,11 +13,11 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, Full};
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::{net::TcpListener, task::AbortHandle};
+
+use crate::contract::listening::Listening;
 
 pub const KEY_ID: &str = "AKIACANARYCANARY0001";
 pub const SECRET_KEY: &str = "canary/secret+key";
@@ -29,9 +28,8 @@ pub const WEB_TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF
 
 /// A running server; stops when dropped.
 pub struct Server {
-    port: u16,
+    listening: Listening,
     state: Arc<State>,
-    task: AbortHandle,
     folder: TempDir,
 }
 
@@ -81,29 +79,17 @@ impl Server {
     pub async fn start() -> Self {
         let state = Arc::new(State::default());
         state.keys.lock().unwrap().extend([KEY_ID.to_owned(), BASE_ID.to_owned()]);
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let serving = Arc::clone(&state);
-        let task = tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let state = Arc::clone(&serving);
-                let service = service_fn(move |request| serve(Arc::clone(&state), request));
-                let connection = hyper::server::conn::http1::Builder::new();
-                tokio::spawn(async move { drop(connection.serve_connection(TokioIo::new(stream), service).await) });
-            }
-        });
-        Self { port, state, task: task.abort_handle(), folder: tempfile::tempdir().unwrap() }
+        let listening = Listening::start(&state, serve).await;
+        Self { listening, state, folder: tempfile::tempdir().unwrap() }
     }
 
     /// An address where nobody listens.
     pub fn nobody() -> String {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        format!("http://{}", listener.local_addr().unwrap())
+        Listening::nobody()
     }
 
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}", self.listening.host())
     }
 
     pub fn folder(&self) -> &Path {
@@ -168,12 +154,6 @@ impl Server {
 
     pub fn last(&self, action: &str) -> Seen {
         self.seen().into_iter().rfind(|seen| seen.action == action).expect("such a call")
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

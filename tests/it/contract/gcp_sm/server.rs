@@ -5,7 +5,6 @@
 use std::{
     collections::{HashMap, HashSet},
     convert::Infallible,
-    net::Ipv4Addr,
     sync::{Arc, LazyLock, Mutex},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -17,12 +16,12 @@ use base64::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
 use rcgen::{KeyPair, PKCS_RSA_SHA256};
 use rustls::{SignatureScheme, crypto::aws_lc_rs};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::AbortHandle};
+
+use crate::contract::listening::Listening;
 
 pub const ACCOUNT: &str = "gw@p.iam.gserviceaccount.com";
 
@@ -35,9 +34,8 @@ static KEY: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate_for(&PKCS_RSA
 
 /// A running server; stops when dropped.
 pub struct Server {
-    port: u16,
+    listening: Listening,
     state: Arc<State>,
-    task: AbortHandle,
 }
 
 /// What to answer.
@@ -72,29 +70,17 @@ pub fn key_file() -> String {
 impl Server {
     pub async fn start() -> Self {
         let state = Arc::new(State::default());
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let serving = Arc::clone(&state);
-        let task = tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let state = Arc::clone(&serving);
-                let service = service_fn(move |request| serve(Arc::clone(&state), request));
-                let connection = hyper::server::conn::http1::Builder::new();
-                tokio::spawn(async move { drop(connection.serve_connection(TokioIo::new(stream), service).await) });
-            }
-        });
-        Self { port, state, task: task.abort_handle() }
+        let listening = Listening::start(&state, serve).await;
+        Self { listening, state }
     }
 
     /// An address where nobody listens.
     pub fn nobody() -> String {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        format!("http://{}", listener.local_addr().unwrap())
+        Listening::nobody()
     }
 
     pub fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.listening.host()
     }
 
     pub fn url(&self) -> String {
@@ -136,12 +122,6 @@ impl Server {
     /// Targets asked for since the last time, in order.
     pub fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.state.seen.lock().unwrap())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

@@ -5,7 +5,6 @@
 use std::{
     collections::{HashMap, HashSet},
     convert::Infallible,
-    net::Ipv4Addr,
     path::Path,
     sync::{Arc, Mutex},
 };
@@ -13,11 +12,11 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::{net::TcpListener, task::AbortHandle};
+
+use crate::contract::listening::Listening;
 
 pub const STATIC_TOKEN: &str = "s.static-canary";
 pub const SECRET_ID: &str = "secret-id-canary";
@@ -25,9 +24,8 @@ pub const JWT: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJl"
 
 /// A running server; stops when dropped.
 pub struct Server {
-    port: u16,
+    listening: Listening,
     state: Arc<State>,
-    task: AbortHandle,
     folder: TempDir,
 }
 
@@ -71,29 +69,17 @@ impl Server {
             tokens: Mutex::new(HashSet::from([STATIC_TOKEN.to_owned()])),
             seen: Mutex::default(),
         });
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let serving = Arc::clone(&state);
-        let task = tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let state = Arc::clone(&serving);
-                let service = service_fn(move |request| serve(Arc::clone(&state), request));
-                let connection = hyper::server::conn::http1::Builder::new();
-                tokio::spawn(async move { drop(connection.serve_connection(TokioIo::new(stream), service).await) });
-            }
-        });
-        Self { port, state, task: task.abort_handle(), folder: tempfile::tempdir().unwrap() }
+        let listening = Listening::start(&state, serve).await;
+        Self { listening, state, folder: tempfile::tempdir().unwrap() }
     }
 
     /// An address where nobody listens.
     pub fn nobody() -> String {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        format!("http://{}", listener.local_addr().unwrap())
+        Listening::nobody()
     }
 
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}", self.listening.host())
     }
 
     pub fn folder(&self) -> &Path {
@@ -139,12 +125,6 @@ impl Server {
     pub fn targets(&self, wanted: &str) -> Vec<String> {
         let target = |seen: Seen| seen.target.strip_prefix("/v1/").unwrap_or(&seen.target).to_owned();
         self.seen().into_iter().map(target).filter(|target| target.contains(wanted)).collect()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 
