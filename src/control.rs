@@ -27,6 +27,7 @@ pub mod access;
 pub mod answer;
 pub mod api_key;
 mod bootstrap;
+pub mod config;
 pub mod fields;
 pub mod key;
 pub mod limits;

@@ -28,6 +28,8 @@ pub struct Caller {
     /// Empty = the whole organisation.
     workspace_id: String,
     role: api_key::Role,
+    /// Whether a person holds the key.
+    is_user: bool,
     scopes: Vec<String>,
 }
 
@@ -56,6 +58,11 @@ impl Caller {
         &self.organisation
     }
 
+    /// Id of the key.
+    pub fn key_id(&self) -> &str {
+        &self.key_id
+    }
+
     /// The workspace of the key; empty when it is the organisation's.
     pub fn workspace_id(&self) -> &str {
         &self.workspace_id
@@ -74,9 +81,20 @@ impl Caller {
         }
     }
 
+    /// Whether the key is a person's and not a service's.
+    pub fn is_user(&self) -> bool {
+        self.is_user
+    }
+
     /// The scopes of the key.
     pub fn scopes(&self) -> &[String] {
         &self.scopes
+    }
+
+    /// Whether the caller may do itself what `scopes` allow: nobody gives away more than that.
+    pub fn holds(&self, scopes: &[String]) -> bool {
+        let plain = |scope: &str| scope.strip_prefix("portkey.").unwrap_or(scope).to_owned();
+        self.is_admin() || scopes.iter().all(|scope| self.scopes.iter().any(|own| plain(own) == plain(scope)))
     }
 
     /// Whether the key has `<resource>.<verb>`, or `organisation_<resource>.<verb>` as an organisation's key.
@@ -153,6 +171,7 @@ impl FromRequestParts<Arc<Control>> for Caller {
             key_id: object.id,
             workspace_id: object.workspace_id,
             role: body.role,
+            is_user: body.kind == api_key::KeyType::WorkspaceUser,
             scopes: body.scopes,
         })
     }

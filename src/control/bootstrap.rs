@@ -152,8 +152,7 @@ async fn first_organisation(store: &Store, hasher: &Hasher, file: &Path) -> Resu
     let mut write = store.write(&organisation, ACTOR).await?;
     let mut object = Object::new(Kind::ApiKey, Object::new_id(), String::new(), "bootstrap".to_owned());
     object.slug.clone_from(&object.id);
-    let kind = "organisation-service".to_owned();
-    object.write(&Body { role: Role::Owner, kind, mask: mask(key), ..Body::default() })?;
+    object.write(&Body { role: Role::Owner, mask: mask(key), ..Body::default() })?;
     write.insert(&mut object).await?;
     write.set_hashes(&object, &[hasher.hash(key, 0)]).await?;
     write.commit(Change::of(Action::Created, &object, Vec::new())).await?;

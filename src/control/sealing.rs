@@ -42,11 +42,20 @@ impl Sealer {
     pub fn seal(&self, place: Place<'_>, raw: &RawValue) -> Result<Sealed, String> {
         let Some(value) = Literal::from(raw).decode() else { return Err("must be text".to_owned()) };
         let Ok(text) = std::str::from_utf8(&value) else { return Err("must be text".to_owned()) };
-        let Some(recipients) = &self.recipients else {
-            return Err("is a credential, and there is no data plane to seal it to; set sealing.recipients".to_owned());
-        };
+        let sealed = self.seal_text(place, text)?;
+        sealed.ok_or_else(|| {
+            "is a credential, and there is no data plane to seal it to; set sealing.recipients".to_owned()
+        })
+    }
+
+    /// Seals what was made here; `None` when there is nobody to seal it to.
+    ///
+    /// # Errors
+    /// It cannot be sealed, and why.
+    pub fn seal_text(&self, place: Place<'_>, text: &str) -> Result<Option<Sealed>, String> {
+        let Some(recipients) = &self.recipients else { return Ok(None) };
         let sealed = recipients.seal(place, text).map_err(|error| error.to_string())?;
-        Ok(Sealed { sealed, mask: mask(text) })
+        Ok(Some(Sealed { sealed, mask: mask(text) }))
     }
 }
 

@@ -12,7 +12,7 @@ mod tenant;
 mod write;
 
 pub use object::{Kind, Object, now};
-pub use tenant::{Filter, Found, Page, Record, Tenant, User};
+pub use tenant::{Filter, Found, Page, Record, Revision, Tenant, User};
 pub use write::{Action, Change, Hash, Write};
 
 use std::{fmt, path::PathBuf};
@@ -165,6 +165,19 @@ impl Store {
             Ok(Presented { object, organisation: row.text(11)?, hash: row.text(12)?, expires_at: row.number(13)? })
         };
         rows.iter().map(presented).collect()
+    }
+
+    /// What of this kind is due at `now`, the longest first, at most `limit`: organisation and id. Whoever sees to one looks
+    /// again under its organisation's lock; another replica may have been there.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn due(&self, kind: Kind, now: i64, limit: i64) -> Result<Vec<(String, String)>, StoreError> {
+        const SQL: &str =
+            "SELECT organisation_id, object_id FROM due WHERE kind = $1 AND at <= $2 ORDER BY at, object_id LIMIT $3";
+        let args = [kind.as_str().into(), Arg::Number(now), Arg::Number(limit)];
+        let rows = self.database.look().await?.rows(SQL, &args).await?;
+        rows.iter().map(|row| Ok((row.text(0)?, row.text(1)?))).collect()
     }
 
     /// Makes an organisation; its id.

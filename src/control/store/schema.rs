@@ -6,7 +6,7 @@ use super::{
 };
 
 /// Every step there is; its number is its place, from 1. Only ever added to.
-const STEPS: [&str; 1] = [include_str!("0001_objects.sql")];
+const STEPS: [&str; 2] = [include_str!("0001_objects.sql"), include_str!("0002_schedule.sql")];
 
 /// The newest schema this build knows.
 pub(super) const NEWEST: i64 = STEPS.len() as i64;

@@ -1,7 +1,9 @@
 //! The store as one organisation sees it.
 
+use std::collections::HashMap;
+
 use super::{
-    Kind, Object, StoreError,
+    Hash, Kind, Object, StoreError,
     object::columns,
     sql::{Arg, Row, Transaction},
 };
@@ -67,6 +69,21 @@ pub struct Record {
     pub slug: String,
     /// Names of the fields that were given.
     pub fields: Vec<String>,
+}
+
+/// What an object has been since some moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revision {
+    /// A UUID of version 7: sorts by time.
+    pub id: String,
+    /// The object's name then.
+    pub name: String,
+    /// As [`Object::body`].
+    pub body: String,
+    /// Id of who made it so.
+    pub created_by: String,
+    /// Milliseconds since 1970.
+    pub created_at: i64,
 }
 
 /// Who uses an object.
@@ -178,6 +195,42 @@ impl Tenant {
         rows.iter().map(Record::from_row).collect()
     }
 
+    /// The hashes by which the objects of this kind are presented, by the id of the object.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn hashes(&mut self, kind: Kind) -> Result<HashMap<String, Vec<Hash>>, StoreError> {
+        const SQL: &str = "SELECT kid, prefix, hash, expires_at, object_id FROM hashes \
+            WHERE organisation_id = $1 AND kind = $2 ORDER BY object_id, expires_at, hash";
+        let mut hashes: HashMap<String, Vec<Hash>> = HashMap::new();
+        for row in self.tx.rows(SQL, &[Arg::Text(&self.organisation), kind.as_str().into()]).await? {
+            hashes.entry(row.text(4)?).or_default().push(Hash::from_row(&row)?);
+        }
+        Ok(hashes)
+    }
+
+    /// The hashes by which `object` is presented; those without an end first.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn hashes_of(&mut self, object: &Object) -> Result<Vec<Hash>, StoreError> {
+        const SQL: &str = "SELECT kid, prefix, hash, expires_at FROM hashes \
+            WHERE organisation_id = $1 AND kind = $2 AND object_id = $3 ORDER BY expires_at, hash";
+        let args = [Arg::Text(&self.organisation), object.kind.as_str().into(), (&object.id).into()];
+        self.tx.rows(SQL, &args).await?.iter().map(Hash::from_row).collect()
+    }
+
+    /// What `object` has been, the latest first.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn revisions(&mut self, object: &Object) -> Result<Vec<Revision>, StoreError> {
+        const SQL: &str = "SELECT id, name, body, created_by, created_at FROM revisions \
+            WHERE organisation_id = $1 AND kind = $2 AND object_id = $3 ORDER BY id DESC";
+        let args = [Arg::Text(&self.organisation), object.kind.as_str().into(), (&object.id).into()];
+        self.tx.rows(SQL, &args).await?.iter().map(Revision::from_row).collect()
+    }
+
     /// Who uses the object, at most `limit` of them.
     ///
     /// # Errors
@@ -212,6 +265,20 @@ impl Record {
             slug: row.text(7)?,
             // Written by this code; a name that cannot be read is no reason to show nothing.
             fields: serde_json::from_str(&row.text(8)?).unwrap_or_default(),
+        })
+    }
+}
+
+// === impl Revision ===
+
+impl Revision {
+    fn from_row(row: &Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: row.text(0)?,
+            name: row.text(1)?,
+            body: row.text(2)?,
+            created_by: row.text(3)?,
+            created_at: row.number(4)?,
         })
     }
 }

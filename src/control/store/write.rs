@@ -4,7 +4,10 @@ use std::ops::{Deref, DerefMut};
 
 use tokio::sync::watch;
 
-use super::{Kind, Object, StoreError, Tenant, now, sql::Arg};
+use super::{
+    Kind, Object, Revision, StoreError, Tenant, now,
+    sql::{Arg, Row},
+};
 
 /// One write of an organisation. Dropped without [`Write::commit`], nothing of it has happened.
 #[derive(Debug)]
@@ -192,6 +195,52 @@ impl Write {
         Ok(())
     }
 
+    /// When the control plane has to see to `object` by itself; `None` = never.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn set_due(&mut self, object: &Object, at: Option<i64>) -> Result<(), StoreError> {
+        let organisation = self.tenant.organisation().to_owned();
+        let args = [Arg::Text(&organisation), object.kind.as_str().into(), (&object.id).into()];
+        let sql = "DELETE FROM due WHERE organisation_id = $1 AND kind = $2 AND object_id = $3";
+        self.tenant.tx.execute(sql, &args).await?;
+        if let Some(at) = at {
+            let [organisation, kind, id] = args;
+            let sql = "INSERT INTO due (organisation_id, kind, object_id, at) VALUES ($1, $2, $3, $4)";
+            self.tenant.tx.execute(sql, &[organisation, kind, id, Arg::Number(at)]).await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what `object` is from now on as a revision; of the earlier ones, all but the latest `most - 1` go. Its id.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn keep_revision(&mut self, object: &Object, most: usize) -> Result<String, StoreError> {
+        let id = Object::new_id();
+        let earlier = self.tenant.revisions(object).await?;
+        let organisation = self.tenant.organisation().to_owned();
+        let (kind, object_id) = (object.kind.as_str().into(), Arg::Text(&object.id));
+        for Revision { id, .. } in earlier.iter().skip(most.saturating_sub(1)) {
+            let sql = "DELETE FROM revisions WHERE organisation_id = $1 AND kind = $2 AND object_id = $3 AND id = $4";
+            self.tenant.tx.execute(sql, &[Arg::Text(&organisation), kind, object_id, id.into()]).await?;
+        }
+        let sql = "INSERT INTO revisions (organisation_id, kind, object_id, id, name, body, created_by, created_at) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+        let args = [
+            Arg::Text(&organisation),
+            kind,
+            object_id,
+            (&id).into(),
+            (&object.name).into(),
+            (&object.body).into(),
+            (&self.actor).into(),
+            Arg::Number(self.at),
+        ];
+        self.tenant.tx.execute(sql, &args).await?;
+        Ok(id)
+    }
+
     /// Records `change` and makes it all happen; whoever waits for changes is woken.
     ///
     /// # Errors
@@ -256,5 +305,14 @@ impl Action {
             Self::Rotated => "rotated",
             Self::Deleted => "deleted",
         }
+    }
+}
+
+// === impl Hash ===
+
+impl Hash {
+    /// From the first columns of a row: kid, prefix, hash, end.
+    pub(super) fn from_row(row: &Row) -> Result<Self, StoreError> {
+        Ok(Self { kid: row.text(0)?, prefix: row.text(1)?, hash: row.text(2)?, expires_at: row.number(3)? })
     }
 }
