@@ -3,7 +3,10 @@
 //!
 //! Real: Sidekey's binary, Amazon's libraries in it, the emulator. The emulator refuses keys that it hands out itself by
 //! container endpoint and instance metadata, so those two run against one that takes every key. What AWS answers and the
-//! emulator does not (throttling, KMS, outages) is asked of the scripted server in `tests/it/contract/aws_sm`.
+//! emulator does not (throttling, KMS, outages) is asked of the scripted server in `tests/it/contract/aws_sm`. A sidecar that
+//! goes on serving is in [`running`].
+
+pub mod running;
 
 use std::{fs, path::PathBuf};
 
@@ -88,6 +91,24 @@ async fn role(aws: &MiniStack, name: &str, trust: &Value) {
     let policy = policy("secretsmanager:GetSecretValue", "*").to_string();
     let fields = [("RoleName", name), ("PolicyName", "read"), ("PolicyDocument", policy.as_str())];
     aws.iam("PutRolePolicy", &fields).await;
+}
+
+/// A role for web identities that reads everything, and what the environment of its pod says.
+async fn web_identity(aws: &MiniStack) -> Vec<(String, String)> {
+    let provider = format!("arn:aws:iam::{ACCOUNT}:oidc-provider/oidc.example");
+    let trust = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow",
+        "Action": "sts:AssumeRoleWithWebIdentity", "Principal": {"Federated": provider}}]});
+    role(aws, "pod", &trust).await;
+    let token: PathBuf = harness::folder().join("web-identity");
+    let claims = json!({"iss": "https://oidc.example", "sub": "system:serviceaccount:a:b", "aud": "sts.amazonaws.com"});
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    fs::write(&token, format!("{}.{}.", part(&json!({"alg": "none"})), part(&claims))).unwrap();
+    let variables = [
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", token.display().to_string()),
+        ("AWS_ROLE_ARN", format!("arn:aws:iam::{ACCOUNT}:role/pod")),
+        ("AWS_REGION", "us-east-1".to_owned()),
+    ];
+    variables.map(|(name, value)| (name.to_owned(), value)).to_vec()
 }
 
 /// By an access key: names, ARNs, versions and stages; and each way to be refused.
@@ -182,18 +203,8 @@ pub async fn by_service_role() {
     said.shows("own", " ok ");
     said.shows("own", "environment");
 
-    let provider = format!("arn:aws:iam::{ACCOUNT}:oidc-provider/oidc.example");
-    let trust = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow",
-        "Action": "sts:AssumeRoleWithWebIdentity", "Principal": {"Federated": provider}}]});
-    role(&aws, "pod", &trust).await;
-    let token: PathBuf = harness::folder().join("web-identity");
-    let claims = json!({"iss": "https://oidc.example", "sub": "system:serviceaccount:a:b", "aud": "sts.amazonaws.com"});
-    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    fs::write(&token, format!("{}.{}.", part(&json!({"alg": "none"})), part(&claims))).unwrap();
-    let arn = format!("arn:aws:iam::{ACCOUNT}:role/pod");
-    let token = token.display().to_string();
-    let irsa =
-        [("AWS_WEB_IDENTITY_TOKEN_FILE", token.as_str()), ("AWS_ROLE_ARN", arn.as_str()), ("AWS_REGION", "us-east-1")];
+    let irsa = web_identity(&aws).await;
+    let irsa: Vec<_> = irsa.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let said = resolve(&aws, vec![reference("own", own(), "app/key")], &irsa, "").await;
     said.shows("own", " ok ");
     said.shows("own", "web identity");

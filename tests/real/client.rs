@@ -81,6 +81,12 @@ impl Call {
         self.body("application/json", body.to_string())
     }
 
+    /// A body whose type stands in the headers already.
+    pub fn with_body(mut self, body: Bytes) -> Self {
+        self.body = body;
+        self
+    }
+
     pub fn body(mut self, content_type: &str, body: impl Into<Bytes>) -> Self {
         self.headers.insert("content-type", HeaderValue::from_str(content_type).expect("a content type"));
         self.body = body.into();

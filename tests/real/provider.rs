@@ -19,6 +19,7 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -40,7 +41,11 @@ use tokio::{
 };
 use tokio_rustls::LazyConfigAcceptor;
 
-use crate::{authority::Authority, harness};
+use crate::{
+    authority::Authority,
+    client::{Call, Reply},
+    harness,
+};
 
 /// What the test's own scripts call to open a gate.
 const CONTROL_HOST: &str = "provider.test";
@@ -81,6 +86,8 @@ pub enum Answer {
         headers: HeaderMap,
         events: Vec<Bytes>,
     },
+    /// What a future comes to, for scripts that ask another server.
+    Later(Pin<Box<dyn Future<Output = Answer> + Send>>),
     /// Nothing: the connection is closed.
     Hangup,
 }
@@ -204,6 +211,15 @@ impl Received {
         has(self.target.as_bytes()) || has(&self.body) || self.headers.values().any(|value| has(value.as_bytes()))
     }
 
+    /// The same request, to be sent to another server. The length is told anew: the body may be changed.
+    pub fn again(&self) -> Call {
+        let mut call = Call::new(self.method.clone(), &self.target);
+        for (name, value) in self.headers.iter().filter(|(name, _)| *name != header::CONTENT_LENGTH) {
+            call = call.header(name.as_str(), value);
+        }
+        call.with_body(self.body.clone())
+    }
+
     fn gate(&self) -> Option<String> {
         let text = self.text();
         let (_, name) = text.split_once("gate:")?;
@@ -225,6 +241,12 @@ impl Answer {
 
     pub fn events(content_type: &str, events: Vec<Bytes>) -> Self {
         Self::Events { headers: HeaderMap::new(), events }.header("content-type", content_type)
+    }
+
+    /// What another server answered.
+    pub fn relayed(reply: &Reply) -> Self {
+        let type_ = reply.header("content-type");
+        Self::whole(reply.status.as_u16(), &type_, reply.body.clone())
     }
 
     /// Adds a response header.
@@ -316,13 +338,17 @@ async fn respond(
     if let Some(upgrade) = upgrade {
         return Ok(realtime::accept(&received, upgrade).map(|()| Full::default().boxed_unsync()));
     }
-    let (status, headers, body) = match world.answer(&received) {
+    let mut answer = world.answer(&received);
+    while let Answer::Later(later) = answer {
+        answer = later.await;
+    }
+    let (status, headers, body) = match answer {
         Answer::Whole { status, headers, body } => (status, headers, Full::new(body).boxed_unsync()),
         Answer::Events { headers, events } => {
             let gate = received.gate().map(|name| world.gate(&name));
             (StatusCode::OK, headers, paced(events, gate).boxed_unsync())
         }
-        Answer::Hangup => return Err(Hangup),
+        Answer::Hangup | Answer::Later(_) => return Err(Hangup),
     };
     let mut response = Response::new(body);
     *response.status_mut() = status;

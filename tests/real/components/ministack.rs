@@ -61,6 +61,10 @@ impl MiniStack {
         format!("http://{}", self.address)
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// A call of a JSON service as root: `AmazonSSM.PutParameter`, `secretsmanager.CreateSecret` …
     pub async fn json(&self, target: &str, body: &Value) -> Value {
         let service = target.split('.').next().unwrap_or_default().to_ascii_lowercase();
@@ -86,7 +90,12 @@ impl MiniStack {
         let policy = policy.to_string();
         let fields = [("UserName", name), ("PolicyName", "policy"), ("PolicyDocument", policy.as_str())];
         self.iam("PutUserPolicy", &fields).await;
-        let made = self.iam("CreateAccessKey", &[("UserName", name)]).await;
+        self.access_key(name).await
+    }
+
+    /// One more access key of a user: its id and secret.
+    pub async fn access_key(&self, user: &str) -> (String, String) {
+        let made = self.iam("CreateAccessKey", &[("UserName", user)]).await;
         let element = |name: &str| {
             let (_, rest) = made.split_once(&format!("<{name}>")).expect("such an element");
             rest.split('<').next().unwrap_or_default().to_owned()
