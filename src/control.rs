@@ -29,8 +29,14 @@ pub mod api_key;
 mod bootstrap;
 pub mod config;
 pub mod fields;
+#[allow(dead_code, reason = "its handlers follow")]
+pub mod integration;
 pub mod key;
 pub mod limits;
+#[allow(dead_code, reason = "its handlers follow")]
+pub mod mapping;
+#[allow(dead_code, reason = "its handlers follow")]
+pub mod provider_fields;
 pub mod query;
 mod refusal;
 mod routes;
@@ -40,6 +46,7 @@ mod server;
 mod settings;
 pub mod slug;
 pub mod store;
+pub mod virtual_key;
 pub mod workspace;
 
 pub use access::{Caller, Verb};

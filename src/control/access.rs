@@ -50,6 +50,13 @@ pub enum Verb {
     Rotate,
 }
 
+/// What a body is judged with.
+pub(super) struct Context<'a> {
+    pub(super) control: &'a Control,
+    pub(super) caller: &'a Caller,
+    pub(super) tenant: &'a mut Tenant,
+}
+
 // === impl Caller ===
 
 impl Caller {
@@ -139,6 +146,28 @@ impl Caller {
     /// 500.
     pub async fn write(&self, control: &Control) -> Result<Write, Refusal> {
         Ok(control.store.write(&self.organisation, &self.key_id).await?)
+    }
+
+    /// The object that `name` (id or slug) stands for, if the caller may know of it: of the workspace `place` (an id; empty =
+    /// the caller's), else the organisation's. An id wins over a slug.
+    ///
+    /// # Errors
+    /// 404; 400 when no place is in force and several workspaces have the slug.
+    pub async fn find(&self, tenant: &mut Tenant, kind: Kind, name: &str, place: &str) -> Result<Object, Refusal> {
+        let place = if place.is_empty() { &self.workspace_id } else { place };
+        let mut found = tenant.named(kind, name).await?;
+        found.retain(|object| {
+            let inside = place.is_empty() || object.workspace_id.is_empty() || object.workspace_id == place;
+            inside && self.sees(object)
+        });
+        let by_id = found.iter().position(|object| object.id == name);
+        let at_home = || found.iter().position(|object| object.workspace_id == *place);
+        match (by_id.or_else(at_home), found.len()) {
+            (Some(index), _) => Ok(found.swap_remove(index)),
+            (None, 1) => Ok(found.swap_remove(0)),
+            (None, 0) => Err(Refusal::not_found(kind.noun())),
+            (None, _) => Err(Refusal::invalid("workspace_id: is needed, several workspaces have this slug")),
+        }
     }
 
     /// The id of the workspace that `name` (id or slug) stands for, if the caller may name it.

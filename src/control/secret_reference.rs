@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use self::auth::AuthConfig;
 use super::{
     Answer, Caller, Control, Refusal, Verb,
+    access::Context,
     answer::instant,
     fields::{Body as Posted, Fields, Length},
     query::Query,
@@ -62,9 +63,45 @@ pub struct Body {
     pub allowed_hosts: Vec<String>,
 }
 
+/// `secret_references[]` of a snapshot.
+#[derive(Debug, Serialize)]
+pub struct Row<'a> {
+    id: &'a str,
+    slug: &'a str,
+    manager_type: &'a str,
+    #[serde(serialize_with = "AuthConfig::feed")]
+    auth_config: &'a AuthConfig,
+    secret_path: &'a str,
+    secret_key: Option<&'a str>,
+    status: &'a str,
+    ttl_secs: Option<u64>,
+    allow_all_workspaces: bool,
+    allowed_workspaces: &'a [String],
+    allowed_providers: &'a [String],
+    allowed_hosts: &'a [String],
+}
+
 // === impl Body ===
 
 impl Body {
+    /// Its row of a snapshot.
+    pub fn snapshot_row<'a>(&'a self, object: &'a Object) -> Row<'a> {
+        Row {
+            id: &object.id,
+            slug: &object.slug,
+            manager_type: &self.manager_type,
+            auth_config: &self.auth_config,
+            secret_path: &self.secret_path,
+            secret_key: self.secret_key.as_deref(),
+            status: &object.status,
+            ttl_secs: self.ttl_secs,
+            allow_all_workspaces: self.allow_all_workspaces,
+            allowed_workspaces: &self.allowed_workspaces,
+            allowed_providers: &self.allowed_providers,
+            allowed_hosts: &self.allowed_hosts,
+        }
+    }
+
     /// Whether `workspace_id` may use it; every workspace, for an organisation's key.
     pub fn is_open_to(&self, workspace_id: &str) -> bool {
         workspace_id.is_empty()
@@ -151,13 +188,6 @@ impl Body {
         }
         Ok(())
     }
-}
-
-/// What a call is judged with.
-struct Context<'a> {
-    control: &'a Control,
-    caller: &'a Caller,
-    tenant: &'a mut Tenant,
 }
 
 /// `POST /secret-references`.

@@ -79,6 +79,23 @@ pub struct Defaults {
     pub user_api_key_config: Option<String>,
 }
 
+/// `workspaces[]` of a snapshot.
+#[derive(Debug, Serialize)]
+pub struct Row<'a> {
+    id: &'a str,
+    slug: &'a str,
+    name: &'a str,
+}
+
+// === impl Row ===
+
+impl<'a> Row<'a> {
+    /// As a snapshot has `object`, whose body a data plane does not need.
+    pub fn of(object: &'a Object) -> Self {
+        Self { id: &object.id, slug: &object.slug, name: &object.name }
+    }
+}
+
 // === impl Body ===
 
 impl Body {

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, value::RawValue};
 use zeroize::Zeroizing;
 
-use super::Context;
 use crate::{
     control::{
+        access::Context,
         fields::{Fields, Given},
-        sealing::Sealed,
+        sealing::{self, Stored},
         store::Object,
     },
     model::{ManagerType, inspect_auth},
@@ -39,15 +39,7 @@ const ADDRESSES: [&str; 3] = ["aws_region", "azure_vault_url", "vault_addr"];
 /// A checked `auth_config`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct AuthConfig(BTreeMap<String, Member>);
-
-/// One field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-enum Member {
-    Sealed(Sealed),
-    Plain(Value),
-}
+pub struct AuthConfig(BTreeMap<String, Stored>);
 
 /// The fields of one way to log in.
 struct Method {
@@ -62,19 +54,24 @@ impl AuthConfig {
     /// `vault_kv_version`, where it says one.
     pub fn kv_version(&self) -> Option<u8> {
         match self.0.get("vault_kv_version")? {
-            Member::Plain(Value::String(text)) => text.parse().ok(),
-            Member::Plain(value) => value.as_u64().and_then(|version| u8::try_from(version).ok()),
-            Member::Sealed(_) => None,
+            Stored::Plain(Value::String(text)) => text.parse().ok(),
+            Stored::Plain(value) => value.as_u64().and_then(|version| u8::try_from(version).ok()),
+            Stored::Sealed(_) => None,
         }
     }
 
     /// As reads show it: `masked_<name>` in the place of what is sealed.
     pub fn masked(&self) -> Value {
-        let shown = |(key, member): (&String, &Member)| match member {
-            Member::Sealed(sealed) => (format!("{MASKED}{key}"), Value::from(sealed.mask.as_str())),
-            Member::Plain(value) => (key.clone(), value.clone()),
+        let shown = |(key, member): (&String, &Stored)| match member {
+            Stored::Sealed(sealed) => (format!("{MASKED}{key}"), Value::from(sealed.mask.as_str())),
+            Stored::Plain(value) => (key.clone(), value.clone()),
         };
         Value::Object(self.0.iter().map(shown).collect())
+    }
+
+    /// Writes it as a snapshot has it.
+    pub(super) fn feed<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        sealing::feed(&self.0, serializer)
     }
 
     /// Merges what `fields` has under `auth_config`; returns whether an address changed and no credential with it.
@@ -143,9 +140,9 @@ impl AuthConfig {
             let member = if SEALED.contains(&key.as_str()) {
                 let field = format!("{AUTH_CONFIG}.{key}");
                 let place = Place { organisation: context.caller.organisation(), object_id: &object.id, field: &field };
-                context.control.sealer.seal(place, raw).map(Member::Sealed)
+                context.control.sealer.seal(place, raw).map(Stored::Sealed)
             } else {
-                serde_json::from_str(raw.get()).map(Member::Plain).map_err(|_| "must be text".to_owned())
+                serde_json::from_str(raw.get()).map(Stored::Plain).map_err(|_| "must be text".to_owned())
             };
             match member {
                 Ok(member) => {
@@ -162,7 +159,7 @@ impl AuthConfig {
     fn keep_method(&mut self, manager: ManagerType) {
         let chosen = methods(manager).iter().find(|method| match method.chosen_by {
             None => true,
-            Some((key, value)) => self.0.get(key) == Some(&Member::Plain(Value::from(value))),
+            Some((key, value)) => self.0.get(key) == Some(&Stored::Plain(Value::from(value))),
         });
         if let Some(method) = chosen {
             self.0.retain(|key, _| method.has(key));
