@@ -68,6 +68,10 @@ pub struct Metrics {
     pub usage_alerts: Family<CountedLabels, Counter>,
     /// Requests to the operator API, by operation and outcome code.
     pub operator_requests: Family<OperatorLabels, Counter>,
+    /// Webhook deliveries, by source and outcome.
+    pub webhooks: Family<WebhookLabels, Counter>,
+    /// Documents that a webhook's signal reached, by manager and what came of it.
+    pub signals: Family<SignalLabels, Counter>,
 }
 
 /// Labels of `sidekey_requests_total`.
@@ -122,6 +126,24 @@ pub struct OperatorLabels {
     pub code: &'static str,
 }
 
+/// Labels of `sidekey_webhooks_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WebhookLabels {
+    /// `eventbridge`, `event_grid`, `pubsub`, `doppler`, `infisical`, `hmac`, or `none` for a path that is not served.
+    pub source: &'static str,
+    /// `signalled`, `idle`, `validated`, `repeated`, `refused`, `unverifiable`, `malformed`, `too_large`.
+    pub outcome: &'static str,
+}
+
+/// Labels of `sidekey_signals_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SignalLabels {
+    /// Manager type.
+    pub manager: &'static str,
+    /// `changed`, `unchanged`, `failed`, `joined`, `dropped`.
+    pub outcome: &'static str,
+}
+
 /// Labels by what is counted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CountedLabels {
@@ -166,6 +188,8 @@ impl Metrics {
             audit_lines: Family::default(),
             usage_alerts: Family::default(),
             operator_requests: Family::default(),
+            webhooks: Family::default(),
+            signals: Family::default(),
         };
         metrics.register();
         metrics
@@ -241,6 +265,8 @@ impl Metrics {
             "Requests to the operator API by operation and outcome code",
             self.operator_requests.clone(),
         );
+        r.register("webhooks", "Webhook deliveries by source and outcome", self.webhooks.clone());
+        r.register("signals", "Documents reached by a webhook by manager and outcome", self.signals.clone());
     }
 }
 
@@ -286,6 +312,8 @@ mod tests {
         metrics.audit_lines.get_or_create(&OutcomeLabels { outcome: "" }).inc();
         metrics.usage_alerts.get_or_create(&CountedLabels { counts: "" }).inc();
         metrics.operator_requests.get_or_create(&OperatorLabels { operation: "", code: "" }).inc();
+        metrics.webhooks.get_or_create(&WebhookLabels { source: "", outcome: "" }).inc();
+        metrics.signals.get_or_create(&SignalLabels { manager: "", outcome: "" }).inc();
         let text = metrics.expose(Exposition::Prometheus);
         let mut rows: Vec<String> = Vec::new();
         for (help, kind) in text.lines().zip(text.lines().skip(1)) {

@@ -12,10 +12,12 @@
 //!                                                                      └ overlap: the version before
 //! ```
 
+mod budget;
 mod cache;
 mod denials;
 mod document;
 mod engine;
+mod expiry;
 mod flight;
 pub mod freshness;
 mod inquiry;
@@ -27,6 +29,7 @@ mod quest;
 mod slot;
 
 pub use self::{
+    expiry::Expiry,
     inquiry::Suspicion,
     quest::{Quest, Replacement},
 };
@@ -257,6 +260,11 @@ impl Resolver {
     /// Has a value that was refused looked after, for those who come later. Waits for nothing.
     pub fn report(&self, mapping: &Arc<Mapping>, refused: &Arc<Credential>) {
         Suspect::new(Arc::clone(mapping), Arc::clone(refused)).report(&self.engine);
+    }
+
+    /// What a signal from outside can do, and nothing more.
+    pub fn expiry(&self) -> Expiry {
+        Expiry::new(Arc::clone(&self.engine))
     }
 
     /// Reads the document of `reference` again now, whatever is remembered of it and however lately a read failed; joins a

@@ -75,6 +75,8 @@ struct UnderWay {
     flight: Flight,
     /// The snapshot was swapped for one that does not name the document: whoever waits is answered, nothing is stored.
     dropped: bool,
+    /// A signal came after it began: what it brings may be what was there before.
+    expired: bool,
 }
 
 /// Ends a slot when nothing in it can be of use any more. Never `None` (moka's path without an end had faults up to
@@ -122,8 +124,24 @@ impl Cache {
         }
         let (announce, landing) = oneshot::channel();
         let flight = landing.shared();
-        table.reads.insert(key.clone(), UnderWay { flight: flight.clone(), dropped: false });
+        table.reads.insert(key.clone(), UnderWay { flight: flight.clone(), dropped: false, expired: false });
         Join::Lead(Lead { cache: Arc::clone(self), key: key.clone(), announce: Some(announce) }, flight)
+    }
+
+    /// Whether a document is remembered, or being read right now.
+    pub fn holds(&self, key: &SlotKey) -> bool {
+        self.table().reads.contains_key(key) || self.slots.get(key).is_some_and(|slot| slot.document().is_some())
+    }
+
+    /// Marks what is remembered of a document as expired, and what a read under way is going to bring.
+    pub fn expire(&self, key: &SlotKey) {
+        let mut table = self.table();
+        if let Some(under_way) = table.reads.get_mut(key) {
+            under_way.expired = true;
+        }
+        if let Some(slot) = self.slots.get(key) {
+            slot.expire();
+        }
     }
 
     /// A number that differs from fetch to fetch and from process to process.
@@ -187,7 +205,11 @@ impl Lead {
     /// for which the reading reference keeps it.
     pub fn land(mut self, mut slot: Slot, ttl: Duration) -> Arc<Slot> {
         let mut table = self.cache.table();
-        let dropped = table.reads.remove(&self.key).is_some_and(|under_way| under_way.dropped);
+        let under_way = table.reads.remove(&self.key);
+        let dropped = under_way.as_ref().is_some_and(|under_way| under_way.dropped);
+        if under_way.is_some_and(|under_way| under_way.expired) {
+            slot.expire();
+        }
         slot.set_keep(match &table.named {
             Some(named) => match named.get(&self.key) {
                 Some(longest) => self.cache.keep(*longest),

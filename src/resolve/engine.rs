@@ -17,6 +17,7 @@ use super::{
     Outcome, ResolveError, Resolved, Settings, SlotState, SlotStatus,
     cache::{Cache, Flight},
     denials::Denials,
+    expiry::Expiries,
     flight::GRACE,
     freshness::{Decision, Memory, Terms},
     inquiry::Inquiries,
@@ -44,7 +45,8 @@ pub struct Engine {
     pub(super) denials: Mutex<Denials>,
     pub(super) inquiries: Arc<Inquiries>,
     pub(super) overlaps: Overlaps,
-    meter: Meter,
+    pub(super) expiries: Arc<Expiries>,
+    pub(super) meter: Meter,
 }
 
 /// What looking at a mapping came to.
@@ -63,8 +65,9 @@ impl Engine {
         let cache = Arc::new(Cache::new(&settings));
         let inquiries = Arc::new(Inquiries::new(settings.suspicion));
         let overlaps = Overlaps::new(settings.suspicion.overlap);
+        let expiries = Arc::new(Expiries::new());
         let meter = Meter::new(metrics);
-        Self { settings, managers, cache, denials: Mutex::default(), inquiries, overlaps, meter }
+        Self { settings, managers, cache, denials: Mutex::default(), inquiries, overlaps, expiries, meter }
     }
 
     /// What memory says about `mapping`; starts whatever read it calls for. Never waits.
@@ -211,16 +214,17 @@ impl Engine {
         }
     }
 
-    /// Refreshes used slots before they go stale, whether or not a request comes by in time.
+    /// Refreshes used slots before they go stale, and after a signal whose read failed, whether or not a request comes by.
     fn refresh_ahead(self: &Arc<Self>) {
-        if self.settings.refresh_ahead_ratio <= 0.0 {
-            return;
-        }
-        let now = Instant::now();
+        let (now, ahead) = (Instant::now(), self.settings.refresh_ahead_ratio > 0.0);
         let due = self.cache.slots().filter(|(_, slot)| {
             slot.used_by().is_some_and(|ttl| {
                 let terms = Terms::new(&self.settings, Some(ttl), slot.seed());
-                slot.memory().judge(&terms, now) == Decision::RefreshAhead
+                match slot.memory().judge(&terms, now) {
+                    Decision::RefreshAhead => ahead,
+                    Decision::Stale { refresh } => refresh && slot.is_expired(),
+                    Decision::Fresh | Decision::Fetch | Decision::Refused(_) => false,
+                }
             })
         });
         for (key, slot) in due.take(REFRESHES_A_ROUND) {
@@ -256,6 +260,7 @@ impl Engine {
         let now = Instant::now();
         self.overlaps.tidy(now);
         self.inquiries.tidy(now);
+        self.expiries.tidy(now);
     }
 }
 

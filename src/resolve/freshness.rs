@@ -4,7 +4,8 @@
 //! manager answered. Ages are compared, never instants added up, so that no length of time overflows.
 //!
 //! What always holds: nothing older than `fetched_at + ttl + stale` is served; a failure never replaces a value, at most it
-//! takes it away; with a failure remembered, no decision is better than it would be without.
+//! takes it away; with a failure remembered, no decision is better than it would be without; a signal from outside ends the
+//! freshness of a value and nothing else.
 
 use std::time::Duration;
 
@@ -34,6 +35,9 @@ pub struct Memory {
     pub failure: Option<Failure>,
     /// Whether the value was asked for since it was fetched.
     pub used: bool,
+    /// Whether a signal came that the secret has changed, after the read of the value began. It is served on, as a stale
+    /// one, until it is read again.
+    pub expired: bool,
 }
 
 /// When a value was fetched and until when the manager says it is valid.
@@ -107,7 +111,7 @@ impl Memory {
         let Some(value) = self.value.filter(|value| value.servable(terms, now)) else {
             return failure.map_or(Decision::Fetch, |failure| Decision::Refused(failure.class));
         };
-        if value.age(now) < terms.ttl {
+        if value.age(now) < terms.ttl && !self.expired {
             let due = value.age(now) >= terms.lifetime || self.used && value.nearly_stale(terms, now);
             return if due && failure.is_none() { Decision::RefreshAhead } else { Decision::Fresh };
         }

@@ -20,6 +20,7 @@ use tokio::{
 
 use super::{
     Engine,
+    budget::Budgets,
     document::Document,
     flight::{Answer, GRACE},
     freshness::Held,
@@ -27,7 +28,7 @@ use super::{
 };
 use crate::{
     manager::Fetched,
-    model::{Identity, Reference, SecretLocation, VersionSelector},
+    model::{Reference, SecretLocation, VersionSelector},
 };
 
 /// Inquiries of one identity at once: the secrets that one rotation changes together.
@@ -80,10 +81,10 @@ pub enum Stage {
     Done,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Table {
     documents: HashMap<SlotKey, State>,
-    budgets: HashMap<Identity, Budget>,
+    budgets: Budgets,
 }
 
 #[derive(Debug)]
@@ -94,12 +95,6 @@ enum State {
         /// How long this rest is.
         rest: Duration,
     },
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Budget {
-    left: f64,
-    at: Instant,
 }
 
 /// What asking for an inquiry came to.
@@ -140,7 +135,8 @@ impl Default for Suspicion {
 impl Inquiries {
     /// None yet.
     pub fn new(suspicion: Suspicion) -> Self {
-        Self { suspicion, table: Mutex::default() }
+        let table = Table { documents: HashMap::new(), budgets: Budgets::new(BURST, PER_SECOND) };
+        Self { suspicion, table: Mutex::new(table) }
     }
 
     /// `recovery.cooldown_secs`.
@@ -164,7 +160,7 @@ impl Inquiries {
             // How long it rested counts for as long again.
             State::Resting { until, rest } => now < *until + *rest,
         });
-        table.budgets.retain(|_, budget| budget.at(now).left < BURST);
+        table.budgets.tidy(now);
     }
 
     fn open(self: &Arc<Self>, key: &SlotKey, now: Instant) -> Opened {
@@ -178,12 +174,9 @@ impl Inquiries {
             Some(State::Resting { until, rest }) if now < *until + *rest => *rest * 2,
             Some(_) | None => FIRST_REST,
         };
-        let budget = table.budgets.entry(key.identity).or_insert(Budget { left: BURST, at: now });
-        *budget = budget.at(now);
-        if budget.left < 1.0 {
+        if !table.budgets.spend(key.identity, now) {
             return Opened::Refused;
         }
-        budget.left -= 1.0;
         let (progress, following) = watch::channel(Progress::default());
         table.documents.insert(key.clone(), State::Running(following.clone()));
         let rest = rest.min(self.suspicion.cooldown);
@@ -192,15 +185,6 @@ impl Inquiries {
 
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-// === impl Budget ===
-
-impl Budget {
-    fn at(self, now: Instant) -> Self {
-        let earned = now.saturating_duration_since(self.at).as_secs_f64() * PER_SECOND;
-        Self { left: (self.left + earned).min(BURST), at: now }
     }
 }
 
@@ -319,6 +303,7 @@ fn changed(before: Option<&Slot>, slot: &Slot) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Identity;
 
     fn key(identity: u8, path: &str) -> SlotKey {
         let location = SecretLocation { path: path.into(), version: VersionSelector::Current };

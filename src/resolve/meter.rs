@@ -9,7 +9,7 @@ use std::{
 use prometheus_client::metrics::counter::Counter;
 
 use crate::{
-    metric::{Metrics, ResolutionLabels},
+    metric::{Metrics, ResolutionLabels, SignalLabels},
     model::ManagerType,
 };
 
@@ -78,6 +78,11 @@ impl Meter {
         self.resolutions[index(manager)][counted.index()]
             .get_or_init(|| self.metrics.resolutions.get_or_create_owned(&labels()))
             .inc();
+    }
+
+    /// Counts what came of a signal.
+    pub fn signal(&self, manager: ManagerType, outcome: &'static str) {
+        self.metrics.signals.get_or_create_owned(&SignalLabels { manager: manager.as_str(), outcome }).inc();
     }
 
     /// Notes the age of a value that was served.

@@ -1,12 +1,12 @@
 //! What is remembered of one document between two reads.
 //!
-//! A slot never changes (but for the mark of use): each read makes the next slot from the one before it and what
+//! A slot never changes (but for the marks of use and of a signal): each read makes the next slot from the one before it and what
 //! the manager answered. So whoever holds a slot sees one consistent moment, and a hit needs no lock.
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -56,6 +56,8 @@ pub struct Slot {
     keep: Duration,
     /// The shortest lifetime, in milliseconds, of the references that asked for the value since it was fetched.
     used_by: AtomicU64,
+    /// A signal came after the read of the document began.
+    expired: AtomicBool,
 }
 
 /// The last good document.
@@ -141,6 +143,7 @@ impl Slot {
             seed,
             keep: Duration::ZERO,
             used_by: AtomicU64::new(NOBODY),
+            expired: AtomicBool::new(false),
         }
     }
 
@@ -162,6 +165,7 @@ impl Slot {
             seed: previous.map_or(0, |slot| slot.seed),
             keep: Duration::ZERO,
             used_by: AtomicU64::new(previous.map_or(NOBODY, |slot| slot.used_by.load(Ordering::Relaxed))),
+            expired: AtomicBool::new(previous.is_some_and(Self::is_expired)),
         }
     }
 
@@ -196,7 +200,18 @@ impl Slot {
             value: self.current.as_ref().map(|current| current.held),
             failure: self.failed.as_ref().map(|failed| failed.failure),
             used: self.used_by().is_some(),
+            expired: self.is_expired(),
         }
+    }
+
+    /// Notes a signal that the secret has changed.
+    pub fn expire(&self) {
+        self.expired.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether one came since the read of the document began.
+    pub fn is_expired(&self) -> bool {
+        self.expired.load(Ordering::Relaxed)
     }
 
     /// Notes that a reference with this lifetime asked for the value.
@@ -269,6 +284,7 @@ impl Slot {
             seed: self.seed,
             keep,
             used_by: AtomicU64::new(self.used_by.load(Ordering::Relaxed)),
+            expired: AtomicBool::new(self.is_expired()),
         }
     }
 

@@ -16,6 +16,7 @@ mod dev;
 mod egress;
 mod errors;
 mod examples;
+mod expiry;
 mod freshness;
 mod harness;
 mod layers;

@@ -81,7 +81,7 @@ fn a_value_is_judged_by_its_age() {
         let now = fetched_at + age;
         let failure = Failure { class: FailureClass::Throttled, at: now, pause: secs(5) };
         for (failure, want) in [None, Some(failure)].into_iter().zip(want) {
-            let memory = Memory { value: Some(Held { fetched_at, ends_at: None }), failure, used };
+            let memory = Memory { value: Some(Held { fetched_at, ends_at: None }), failure, used, expired: false };
             assert_eq!(memory.judge(&terms, now), want, "{name}, failure: {}", failure.is_some());
         }
     }
@@ -106,6 +106,39 @@ fn the_managers_end_of_validity_beats_every_term() {
     let memory = Memory { value, ..Memory::default() };
     assert_eq!(memory.judge(&TERMS, fetched_at + secs(99)), Decision::Fresh);
     assert_eq!(memory.judge(&TERMS, fetched_at + secs(100)), Decision::Fetch);
+}
+
+#[test]
+fn a_signal_makes_a_value_stale_and_has_it_read() {
+    struct Case {
+        name: &'static str,
+        terms: Terms,
+        age: Duration,
+        /// Decision without a failure, and with one that stands.
+        want: [Decision; 2],
+    }
+    const STALE: [Decision; 2] = [Decision::Stale { refresh: true }, Decision::Stale { refresh: false }];
+    let no_stale = Terms { stale: secs(0), ..TERMS };
+    let each_time = Terms { ttl: secs(0), lifetime: secs(0), ..TERMS };
+    let refused = Decision::Refused(FailureClass::Throttled);
+    let cases = [
+        Case { name: "just fetched", terms: TERMS, age: secs(0), want: STALE },
+        Case { name: "past ttl", terms: TERMS, age: secs(301), want: STALE },
+        Case { name: "at the hard bound", terms: TERMS, age: secs(3900), want: [Decision::Fetch, refused] },
+        Case { name: "never stale, before ttl: it is served on", terms: no_stale, age: secs(299), want: STALE },
+        Case { name: "never stale, at ttl", terms: no_stale, age: secs(300), want: [Decision::Fetch, refused] },
+        Case { name: "ttl 0", terms: each_time, age: secs(1), want: [Decision::Fetch, STALE[1]] },
+    ];
+    let fetched_at = Instant::now();
+    for Case { name, terms, age, want } in cases {
+        let now = fetched_at + age;
+        let failure = Failure { class: FailureClass::Throttled, at: now, pause: secs(5) };
+        for (failure, want) in [None, Some(failure)].into_iter().zip(want) {
+            let value = Some(Held { fetched_at, ends_at: None });
+            let memory = Memory { value, failure, used: true, expired: true };
+            assert_eq!(memory.judge(&terms, now), want, "{name}, failure: {}", failure.is_some());
+        }
+    }
 }
 
 #[test]
@@ -196,8 +229,8 @@ fn memory(origin: Instant) -> impl Strategy<Value = (Memory, Instant)> {
     let near = (0_u64..20_000_000).prop_map(move |ms| origin + Duration::from_millis(ms));
     let held = (near, proptest::option::weighted(0.2, instant()));
     let failure = (0..CLASSES.len(), instant(), duration(), proptest::option::of(duration()));
-    (proptest::option::of(held), proptest::option::of(failure), any::<bool>(), instant()).prop_map(
-        |(held, failure, used, now)| {
+    (proptest::option::of(held), proptest::option::of(failure), any::<[bool; 2]>(), instant()).prop_map(
+        |(held, failure, [used, expired], now)| {
             let memory = Memory {
                 value: held.map(|(fetched_at, ends_at)| Held { fetched_at, ends_at }),
                 failure: failure.map(|(class, at, negative_ttl, retry_after)| Failure {
@@ -206,6 +239,7 @@ fn memory(origin: Instant) -> impl Strategy<Value = (Memory, Instant)> {
                     pause: pause(negative_ttl, retry_after),
                 }),
                 used,
+                expired,
             };
             (memory, now)
         },
@@ -250,6 +284,21 @@ proptest! {
         prop_assert!(rank(with) <= rank(without) || terms.ttl.is_zero(), "{with:?} {without:?}");
         // And it takes nothing away that could be served: it only keeps a read from being tried.
         prop_assert!(!served(without) || rank(with) == rank(without), "{with:?} {without:?}");
+    }
+
+    #[test]
+    fn a_signal_ends_freshness_and_nothing_else((memory, now) in memory(Instant::now()), terms in terms()) {
+        let without = Memory { expired: false, ..memory }.judge(&terms, now);
+        let with = Memory { expired: true, ..memory }.judge(&terms, now);
+        prop_assert_eq!(served(with), served(without));
+        match without {
+            // Nobody waits, nothing is refused, and it is read as soon as no failure forbids it.
+            Decision::Fresh | Decision::RefreshAhead => {
+                let stands = memory.failure.is_some_and(|failure| !failure.remaining(now).is_zero());
+                prop_assert_eq!(with, Decision::Stale { refresh: !stands });
+            }
+            Decision::Stale { .. } | Decision::Fetch | Decision::Refused(_) => prop_assert_eq!(with, without),
+        }
     }
 
     #[test]

@@ -41,6 +41,8 @@ enum Step {
     Pass(Duration),
     /// So many requests at once for one path; half of them are given up at once.
     Request { path: usize, count: usize },
+    /// So many signals that a path has changed.
+    Signal { path: usize, count: usize },
     /// The snapshot is swapped: all paths, or all but one.
     Swap { without: Option<usize> },
 }
@@ -93,6 +95,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => (1_u64..4_000).prop_map(|ms| Step::Pass(Duration::from_millis(ms))),
         2 => (4_000_u64..90_000).prop_map(|ms| Step::Pass(Duration::from_millis(ms))),
         8 => (0..PATHS.len(), 1_usize..6).prop_map(|(path, count)| Step::Request { path, count }),
+        3 => (0..PATHS.len(), 1_usize..4).prop_map(|(path, count)| Step::Signal { path, count }),
         1 => proptest::option::of(0..PATHS.len()).prop_map(|without| Step::Swap { without }),
     ];
     proptest::collection::vec(step, 1..60)
@@ -152,6 +155,12 @@ async fn run(settings: Settings, scripts: Vec<Vec<Answer>>, steps: Vec<Step>) ->
                     known_since[index] = (without != Some(index)).then_some(since);
                 }
             }
+            Step::Signal { path, count } => {
+                let named = all.references.iter().find(|reference| &*reference.slug == PATHS[path]);
+                for _ in 0..count {
+                    resolver.expiry().expire(named);
+                }
+            }
             Step::Request { path, count } => {
                 let (path, known_since) = (PATHS[path], known_since[path]);
                 let mut requests = JoinSet::new();
@@ -171,6 +180,12 @@ async fn run(settings: Settings, scripts: Vec<Vec<Answer>>, steps: Vec<Step>) ->
                     let answers = recorded.answers.lock().unwrap();
                     let records = answers.get(path).map(Vec::as_slice).unwrap_or_default();
                     prop_assert!(until - from <= settings.deadline + secs(2), "a request waited {:?}", until - from);
+                    let by_then = records.iter().take_while(|record| record.at < from).count();
+                    let held = known_since.is_some_and(|since| {
+                        since <= by_then && !may_be_refused(&records[since..by_then], bound, from)
+                    });
+                    let waits = settings.ttl.is_zero() || !held;
+                    prop_assert!(waits || until == from, "a request waited {:?} beside a value", until - from);
                     match result {
                         Ok(resolved) => {
                             let text = resolved[0].credential.expose();
