@@ -122,7 +122,6 @@ pub(super) fn failure(answer: &Answer) -> FetchError {
     let status = answer.status.as_u16();
     let retry_after = retry_after(&answer.headers, SystemTime::now());
     let class = match status {
-        400 | 403 | 404 | 405 => return spoken(answer),
         401 => FailureClass::Unauthenticated,
         408 => FailureClass::Timeout,
         429 => FailureClass::Throttled,
@@ -130,7 +129,7 @@ pub(super) fn failure(answer: &Answer) -> FetchError {
         300..=399 => FailureClass::Unavailable,
         // 412: this node has not seen the token yet. 472, 473: it serves recovery or reads only.
         412 | 472 | 473 | 500..=599 => FailureClass::Unavailable,
-        402..=499 => FailureClass::Misconfigured,
+        400..=499 => return spoken(answer),
         _ => FailureClass::Malformed,
     };
     FetchError::new(class).with_code(status.to_string()).with_retry_after(retry_after)
