@@ -2,6 +2,7 @@
 //!
 //! When several documents of one identity are denied and none is read in between, it is the identity that is refused: a
 //! policy or role was broken, not each secret revoked. The denials then count as `unauthenticated` and take no value away.
+//! So that this does not hang on when documents happen to be read, a denial is confirmed only after as many others were asked.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -35,6 +36,15 @@ impl Denials {
         documents.len() >= MANY
     }
 
+    /// How many documents beside `key` would have to be denied as well for its denial to be one of many.
+    pub fn lacking(&self, key: &SlotKey, now: Instant) -> usize {
+        let others = self.recent.get(&key.identity).map_or(0, |documents| {
+            let recent = |at: &Instant| now.saturating_duration_since(*at) < TOGETHER;
+            documents.iter().filter(|(other, at)| *other != key && recent(at)).count()
+        });
+        (MANY - 1).saturating_sub(others)
+    }
+
     /// Notes that the identity could read something.
     pub fn read(&mut self, identity: Identity) {
         self.recent.remove(&identity);
@@ -63,6 +73,8 @@ mod tests {
         assert!(denials.denied(&key(1, "c"), after(5)));
         assert!(denials.denied(&key(1, "b"), after(30)), "still together");
         assert!(!denials.denied(&key(1, "b"), after(65)), "the others are long ago");
+        let lacking = |denials: &Denials, path: &str, secs: u64| denials.lacking(&key(1, path), after(secs));
+        assert_eq!([lacking(&denials, "b", 70), lacking(&denials, "d", 70), lacking(&denials, "d", 125)], [2, 1, 2]);
     }
 
     #[test]

@@ -4,12 +4,13 @@
 //! a manager that hangs or panics, and it always lands: as a value, or as a failure remembered beside the value.
 
 use std::{
+    cmp::Reverse,
     panic::AssertUnwindSafe,
     sync::{Arc, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use futures_util::future::FutureExt;
+use futures_util::future::{FutureExt, join_all};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
@@ -95,6 +96,35 @@ impl Engine {
         }
     }
 
+    /// Has others of the identity read before one of its documents is read for the second time: only then can be told whether
+    /// it is the secret that was withdrawn or the identity that lost its rights, whenever the others would be read.
+    async fn ask_others(self: &Arc<Self>, key: &SlotKey) {
+        let lacking = self.denials.lock().unwrap_or_else(PoisonError::into_inner).lacking(key, Instant::now());
+        if lacking == 0 {
+            return;
+        }
+        let now = Instant::now();
+        // One that is under suspicion itself asks others in turn, and is not waited for.
+        let others = self.cache.slots().filter(|(other, slot)| {
+            let rests = slot.failed().is_some_and(|failed| !failed.failure.remaining(now).is_zero());
+            other.identity == key.identity
+                && **other != *key
+                && slot.document().is_some()
+                && slot.denied_at().is_none()
+                && !rests
+        });
+        let mut others: Vec<_> = others.collect();
+        // First those that could be read the last time, the latest first: they can tell best.
+        others.sort_by_cached_key(|(_, slot)| {
+            (slot.failed().is_some(), Reverse(slot.current().map(|(_, held)| held.fetched_at)))
+        });
+        let flights =
+            others.iter().take(lacking).filter_map(|(other, slot)| self.board(other, Some(slot), slot.reference()));
+        let flights = join_all(flights.collect::<Vec<_>>());
+        // Late or lost, the denial counts alone.
+        let _ = timeout(self.settings.deadline.saturating_add(GRACE), flights).await;
+    }
+
     /// Reads a second time, so that a withdrawn secret stops without waiting for a request to ask for it.
     async fn confirm(self: Arc<Self>, key: &SlotKey, denied_at: Instant, reference: &Arc<Reference>) {
         sleep_until(denied_at + CONFIRM_AFTER).await;
@@ -110,7 +140,11 @@ impl Engine {
         }
     }
 
-    async fn read(&self, lead: Lead, seen: Option<Arc<Slot>>, reference: &Arc<Reference>) -> Arc<Slot> {
+    async fn read(self: &Arc<Self>, lead: Lead, seen: Option<Arc<Slot>>, reference: &Arc<Reference>) -> Arc<Slot> {
+        if seen.as_ref().and_then(|slot| slot.denied_at()).is_some_and(|denied_at| denied_at.elapsed() >= CONFIRM_AFTER)
+        {
+            self.ask_others(lead.key()).await;
+        }
         let known = seen.as_ref().and_then(|slot| slot.document()).and_then(|document| document.version());
         let Answer { result, identity, asked_at, at } = self.ask(reference, &reference.location, known).await;
         let slot = match result.and_then(|fetched| reading(fetched, seen.as_deref(), at)) {

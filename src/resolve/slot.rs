@@ -152,6 +152,8 @@ impl Slot {
         let kept = previous.filter(|_| effect != Effect::Evict);
         let current = kept.and_then(|slot| slot.current.clone());
         let denied_at = match effect {
+            // It is the identity that is refused; what was said of the secret counts no more.
+            Effect::Keep if failed.failure.class == FailureClass::Unauthenticated => None,
             Effect::Keep => kept.and_then(|slot| slot.denied_at),
             Effect::Suspect if current.is_some() => kept.and_then(|slot| slot.denied_at).or(Some(failed.failure.at)),
             Effect::Suspect | Effect::Evict => None,

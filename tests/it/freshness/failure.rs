@@ -144,6 +144,44 @@ async fn many_denials_of_one_identity_take_nothing_away() {
     assert_eq!(rig.get("b").await, Got::Error(FailureClass::Denied));
 }
 
+/// Documents are read when their lifetime ends, which may be far apart: a denial is not believed before others were asked.
+#[tokio::test(start_paused = true)]
+async fn a_broken_policy_that_is_seen_bit_by_bit_takes_nothing_away() {
+    let slugs = ["a", "b", "c"];
+    let read_one_by_one = async || {
+        let rig =
+            Rig::over(NO_AHEAD, snapshot(slugs.map(|slug| reference(slug, slug, json!({})))), &Fake::new(), |it| it);
+        for slug in slugs {
+            rig.fake.script(slug, [Answer::text(slug)]);
+            rig.get(slug).await;
+            pass(secs(90)).await;
+        }
+        rig
+    };
+    let rig = read_one_by_one().await;
+    for slug in slugs {
+        rig.fake.script(slug, [Answer::fail(FailureClass::Denied)]);
+    }
+    // Also when nobody comes by for longer than denials are remembered.
+    for pause in [1, 5, 20, 90, 200, 400] {
+        for slug in slugs {
+            pass(secs(pause)).await;
+            let Got::Value(value, _) = rig.get(slug).await else { panic!("{slug} is forgotten") };
+            assert_eq!(value, slug);
+        }
+    }
+
+    // One alone is withdrawn: the others are read for it once, and it goes.
+    let rig = read_one_by_one().await;
+    rig.fake.script("a", [Answer::fail(FailureClass::Denied)]);
+    pass(secs(50)).await;
+    rig.get("a").await;
+    pass(secs(3)).await;
+    assert_eq!(rig.get("a").await, Got::Error(FailureClass::Denied));
+    assert_eq!((rig.fake.calls("b"), rig.fake.calls("c")), (2, 2));
+    assert_eq!((rig.get("b").await, rig.get("c").await), (hit("b"), hit("c")));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_broken_rotation_keeps_the_good_value_of_the_broken_key_only() {
     let rig = rig(
