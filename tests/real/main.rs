@@ -24,6 +24,7 @@ mod attacks;
 mod authority;
 mod aws;
 mod azure;
+mod budget;
 mod canary;
 #[allow(dead_code, reason = "offers what tests may need")]
 mod client;
@@ -39,6 +40,7 @@ mod harness;
 mod identities;
 mod login;
 mod namespace;
+mod outage;
 #[allow(dead_code, reason = "offers what tests may need")]
 mod process;
 #[allow(dead_code, reason = "offers what tests may need")]
@@ -113,6 +115,15 @@ fn main() -> ExitCode {
         rotation::of_a_fallback_is_mended_behind_the_answer,
         rotation::beyond_its_reach_heals_for_the_next,
         rotation::provoked_refusals_are_bounded,
+        outage::is_bridged_within_the_bound_and_over_without_a_restart,
+        outage::costs_a_request_no_more_than_a_hit,
+        outage::slow::makes_nobody_wait,
+        outage::rotated::is_used_within_its_lifetime,
+        outage::rotated::is_used_by_the_request_that_was_refused,
+        outage::rotated::costs_one_handshake_of_a_websocket,
+        budget::is_kept_by_many_starts,
+        outage::withdrawn::stops_within_the_bound,
+        outage::withdrawn::a_wrong_policy_does_not_empty_the_cache,
         attacks::nothing_leaves_for_another_place,
         attacks::unmatched_requests_reach_nothing_inside,
         attacks::unresolved_is_never_sent,

@@ -270,7 +270,7 @@ impl Sidekey {
         if snapshot_file.parent().is_some_and(std::path::Path::exists) {
             fs::write(&snapshot_file, setup.snapshot.to_string()).expect("the test's folder is writable");
         }
-        let mut program = command(env!("CARGO_BIN_EXE_sidekey"));
+        let mut program = command(program());
         program.args(["sidecar", "--config"]).arg(&config_file);
         program.envs(setup.environment.iter().map(|(name, value)| (name, value)));
         let process = Process::start(&format!("sidekey-{number}"), program);
@@ -322,6 +322,11 @@ impl Sidekey {
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
+}
+
+/// The binary under test: this build's, or the one that a measurement names in `REAL_TESTS_PROGRAM`.
+fn program() -> PathBuf {
+    std::env::var_os("REAL_TESTS_PROGRAM").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_sidekey")), PathBuf::from)
 }
 
 fn snapshot(bao: &OpenBao) -> Value {

@@ -7,6 +7,7 @@ use std::{fs, net::SocketAddr, path::PathBuf};
 
 use http::Method;
 use serde_json::{Value, json};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{free_address, installed};
 use crate::{
@@ -171,6 +172,18 @@ impl OpenBao {
         let text = fs::read_to_string(&self.audit).unwrap_or_default();
         let entries = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         entries.filter(|entry| entry["type"] == "request").map(|mut entry| entry["request"].take()).collect()
+    }
+
+    /// When each path that begins with `start` was read, by the audit log, oldest first.
+    pub fn read_times(&self, start: &str) -> impl Iterator<Item = (OffsetDateTime, String)> {
+        let text = fs::read_to_string(&self.audit).unwrap_or_default();
+        let reads = text.lines().filter(|line| line.contains(r#""type":"request""#)).filter_map(|line| {
+            let entry: Value = serde_json::from_str(line).ok()?;
+            let path = entry["request"]["path"].as_str().filter(|path| path.starts_with(start))?;
+            let at = OffsetDateTime::parse(entry["time"].as_str()?, &Rfc3339).ok()?;
+            (entry["request"]["operation"] == "read").then(|| (at, path.to_owned()))
+        });
+        reads.collect::<Vec<_>>().into_iter()
     }
 
     /// What the server logged.
