@@ -13,14 +13,14 @@ mod write;
 
 pub use object::{Kind, Object, now};
 pub use tenant::{Filter, Found, Page, Record, Revision, Tenant, User};
-pub use write::{Action, Change, Hash, Write};
+pub use write::{Action, Change, Hash, KEPT_VERSIONS, Write};
 
-use std::{fmt, path::PathBuf};
+use std::{collections::HashMap, fmt, path::PathBuf};
 
 use sqlx::error::{DatabaseError, ErrorKind};
 use tokio::sync::watch;
 
-use self::sql::{Arg, Database};
+use self::sql::{Arg, Database, Row};
 
 /// Where the database is.
 #[derive(Clone)]
@@ -36,8 +36,16 @@ pub enum Location {
 #[derive(Clone, Debug)]
 pub struct Store {
     database: Database,
-    epoch: i64,
     changes: watch::Sender<u64>,
+}
+
+/// Where the snapshot of an organisation stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Head {
+    /// Of the database: versions of another epoch tell nothing.
+    pub epoch: i64,
+    /// One more with each write.
+    pub version: i64,
 }
 
 /// Who presented something whose hash is known.
@@ -112,17 +120,48 @@ impl Store {
             Location::Url(url) => Database::postgres(url).await?,
         };
         schema::migrate(&database, now()).await?;
-        let row = database.look().await?.row("SELECT epoch FROM installation", &[]).await?;
-        let epoch = row.map_or(Ok(0), |row| row.number(0))?;
-        Ok(Self { database, epoch, changes: watch::Sender::new(0) })
+        let changes = watch::Sender::new(0);
+        let heard = changes.clone();
+        database.listen(move || heard.send_modify(|count| *count += 1));
+        Ok(Self { database, changes })
+    }
+
+    /// Where each organisation stands.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn heads(&self) -> Result<HashMap<String, Head>, StoreError> {
+        let sql = "SELECT o.id, i.epoch, o.version FROM organisations o CROSS JOIN installation i";
+        let rows = self.database.look().await?.rows(sql, &[]).await?;
+        let head = |row: &Row| Ok((row.text(0)?, Head { epoch: row.number(1)?, version: row.number(2)? }));
+        rows.iter().map(head).collect()
     }
 
     /// Of every feed from this database.
-    pub fn epoch(&self) -> i64 {
-        self.epoch
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn epoch(&self) -> Result<i64, StoreError> {
+        let row = self.database.look().await?.row("SELECT epoch FROM installation", &[]).await?;
+        Ok(row.map_or(Ok(0), |row| row.number(0))?)
     }
 
-    /// Changes with every write that this process commits.
+    /// Begins an epoch after `epoch`, unless another process did: the database was put back to an earlier state, so that its
+    /// versions no longer say what they said.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn begin_epoch(&self, epoch: i64) -> Result<(), StoreError> {
+        let sql = "UPDATE installation SET epoch = $1 WHERE epoch = $2";
+        let mut tx = self.database.begin().await?;
+        tx.execute(sql, &[Arg::Number(now().max(epoch + 1)), Arg::Number(epoch)]).await?;
+        tx.notify().await?;
+        tx.commit().await?;
+        self.changes.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    /// Changes with every write that this process commits, or hears of from another.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }

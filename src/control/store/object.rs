@@ -87,6 +87,10 @@ impl Kind {
         }
     }
 
+    pub(super) fn from_name(name: &str) -> Result<Self, StoreError> {
+        Self::ALL.into_iter().find(|known| known.as_str() == name).ok_or(StoreError::UnknownKind)
+    }
+
     /// Its name for people.
     pub const fn noun(self) -> &'static str {
         match self {
@@ -147,9 +151,8 @@ impl Object {
 
     pub(super) fn from_row(row: &Row) -> Result<Self, StoreError> {
         let (kind, id) = (row.text(0)?, row.text(1)?);
-        let kind = Kind::ALL.into_iter().find(|known| known.as_str() == kind).ok_or(StoreError::UnknownKind)?;
         Ok(Self {
-            kind,
+            kind: Kind::from_name(&kind)?,
             id,
             workspace_id: row.text(2)?,
             slug: row.text(3)?,

@@ -10,8 +10,11 @@ use sqlx::{
 #[cfg(feature = "postgres")]
 use sqlx::{
     PgPool, Postgres,
-    postgres::{PgPoolOptions, PgRow},
+    postgres::{PgListener, PgPoolOptions, PgRow},
 };
+
+#[cfg(feature = "postgres")]
+use tracing::warn;
 
 use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt as _, path::Path, time::Duration};
 
@@ -23,6 +26,13 @@ const WAIT: Duration = Duration::from_secs(5);
 /// What processes agree on that migrate at once: `sidekey` in ASCII.
 #[cfg(feature = "postgres")]
 const MIGRATION: i64 = 0x0073_6964_656b_6579;
+
+/// On which processes tell each other that something changed.
+#[cfg(feature = "postgres")]
+const CHANNEL: &str = "sidekey_changes";
+/// Until they listen again after that failed.
+#[cfg(feature = "postgres")]
+const LISTEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// A database and its connections. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -83,6 +93,18 @@ impl Database {
     pub(super) async fn postgres(url: &str) -> Result<Self, sqlx::Error> {
         let pool = PgPoolOptions::new().max_connections(MAX_CONNECTIONS).acquire_timeout(WAIT);
         pool.connect(url).await.map(Self::Postgres)
+    }
+
+    /// Calls `heard` whenever another process may have changed something, until the connections are closed. Nobody shares a
+    /// SQLite file.
+    pub(super) fn listen(&self, heard: impl Fn() + Send + Sync + 'static) {
+        match self {
+            Self::Sqlite(_) => drop(heard),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(pool) => {
+                tokio::spawn(listen(pool.clone(), heard));
+            }
+        }
     }
 
     /// A transaction that may write. On SQLite it is the only one from here on; one that begins by reading and then wants
@@ -169,6 +191,15 @@ impl Transaction {
         }
     }
 
+    /// Tells other processes, once it has happened.
+    pub(super) async fn notify(&mut self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => self.rows("SELECT pg_notify($1, '')", &[Arg::Text(CHANNEL)]).await.map(drop),
+        }
+    }
+
     /// Makes it happen.
     pub(super) async fn commit(self) -> Result<(), sqlx::Error> {
         match self {
@@ -230,6 +261,31 @@ impl Row {
     {
         let Self::Sqlite(row) = self;
         row.try_get(column)
+    }
+}
+
+#[cfg(feature = "postgres")]
+async fn listen(pool: PgPool, heard: impl Fn() + Send + Sync) {
+    while !pool.is_closed() {
+        if let Err(error) = hear(&pool, &heard).await
+            && !matches!(error, sqlx::Error::PoolClosed)
+        {
+            warn!(%error, "Listening for changes of other replicas failed; the database is asked instead.");
+            tokio::time::sleep(LISTEN_PAUSE).await;
+        }
+    }
+}
+
+#[cfg(feature = "postgres")]
+async fn hear(pool: &PgPool, heard: &(impl Fn() + Send + Sync)) -> Result<(), sqlx::Error> {
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.listen(CHANNEL).await?;
+    loop {
+        // At the beginning and after a lost connection, something may have been missed.
+        heard();
+        while listener.try_recv().await?.is_some() {
+            heard();
+        }
     }
 }
 

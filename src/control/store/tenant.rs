@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 
 use super::{
-    Hash, Kind, Object, StoreError,
+    Hash, Head, Kind, Object, StoreError,
     object::columns,
     sql::{Arg, Row, Transaction},
 };
+
+/// How many objects are read at once where all are looked through.
+const PART: usize = 1000;
 
 /// One organisation's objects, read at one moment.
 #[derive(Debug)]
@@ -95,6 +98,21 @@ pub struct User {
     pub slug: String,
 }
 
+/// What a filter becomes in a statement.
+struct Patterns {
+    name_part: String,
+    statuses: String,
+}
+
+/// Whether an object passes a filter: `$1` to `$7`, as [`Patterns::args`] gives them.
+macro_rules! passes {
+    () => {
+        "organisation_id = $1 AND kind = $2 AND ($3 = '' OR workspace_id = $3 OR workspace_id = $4) \
+         AND ($5 = '' OR lower(name) LIKE $5 ESCAPE '\\') AND ($6 = '' OR name = $6) \
+         AND ($7 = '' OR $7 LIKE '%,' || status || ',%')"
+    };
+}
+
 // === impl Tenant ===
 
 impl Tenant {
@@ -107,14 +125,14 @@ impl Tenant {
         &self.organisation
     }
 
-    /// The version of the snapshot.
+    /// Where the organisation's snapshot stands.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn version(&mut self) -> Result<i64, StoreError> {
-        let sql = "SELECT version FROM organisations WHERE id = $1";
+    pub async fn head(&mut self) -> Result<Head, StoreError> {
+        let sql = "SELECT i.epoch, o.version FROM organisations o CROSS JOIN installation i WHERE o.id = $1";
         let row = self.tx.row(sql, &[Arg::Text(&self.organisation)]).await?;
-        row.map_or(Ok(0), |row| Ok(row.number(0)?))
+        row.map_or(Ok(Head::default()), |row| Ok(Head { epoch: row.number(0)?, version: row.number(1)? }))
     }
 
     /// The object of this kind with this id.
@@ -149,39 +167,138 @@ impl Tenant {
     /// # Errors
     /// [`StoreError`].
     pub async fn all(&mut self, kind: Kind, filter: &Filter) -> Result<Vec<Object>, StoreError> {
-        const SQL: &str = concat!(
-            "SELECT ",
-            columns!(),
-            " FROM objects WHERE organisation_id = $1 AND kind = $2 ",
-            "AND ($3 = '' OR workspace_id = $3 OR workspace_id = $4) ",
-            "AND ($5 = '' OR lower(name) LIKE $5 ESCAPE '\\') AND ($6 = '' OR name = $6) ",
-            "AND ($7 = '' OR $7 LIKE '%,' || status || ',%') ORDER BY id DESC"
-        );
-        let name_part = like(&filter.name_part);
-        let also = if filter.own_only { &filter.workspace_id } else { "" };
-        let statuses = match filter.statuses.as_slice() {
-            [] => String::new(),
-            statuses => format!(",{},", statuses.join(",")),
-        };
-        let args = [
-            Arg::Text(&self.organisation),
-            kind.as_str().into(),
-            (&filter.workspace_id).into(),
-            also.into(),
-            (&name_part).into(),
-            (&filter.exact_name).into(),
-            (&statuses).into(),
-        ];
-        objects(&self.tx.rows(SQL, &args).await?)
+        const SQL: &str = concat!("SELECT ", columns!(), " FROM objects WHERE ", passes!(), " ORDER BY id DESC");
+        let patterns = Patterns::of(filter);
+        objects(&self.tx.rows(SQL, &patterns.args(&self.organisation, kind, filter)).await?)
     }
 
-    /// Everything there is, for a snapshot.
+    /// A page of the objects of this kind that pass, the newest first; the database counts and cuts.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn everything(&mut self) -> Result<Vec<Object>, StoreError> {
-        const SQL: &str = concat!("SELECT ", columns!(), " FROM objects WHERE organisation_id = $1 ORDER BY kind, id");
-        objects(&self.tx.rows(SQL, &[Arg::Text(&self.organisation)]).await?)
+    pub async fn page(&mut self, kind: Kind, filter: &Filter, page: Page) -> Result<Found, StoreError> {
+        const COUNT: &str = concat!("SELECT COUNT(*) FROM objects WHERE ", passes!());
+        const SQL: &str =
+            concat!("SELECT ", columns!(), " FROM objects WHERE ", passes!(), " ORDER BY id DESC LIMIT $8 OFFSET $9");
+        let patterns = Patterns::of(filter);
+        let mut args = patterns.args(&self.organisation, kind, filter).to_vec();
+        let total = self.tx.row(COUNT, &args).await?.map_or(Ok(0), |row| row.number(0))?;
+        args.extend([number(page.size), number(page.index.saturating_mul(page.size))]);
+        let objects = objects(&self.tx.rows(SQL, &args).await?)?;
+        Ok(Found { total: usize::try_from(total).unwrap_or_default(), objects })
+    }
+
+    /// As [`Tenant::page`], of those that `keep` takes, too: what only a body says. Reads all that pass, a part at a time.
+    ///
+    /// # Errors
+    /// [`StoreError`], also of `keep`.
+    pub async fn page_of(
+        &mut self,
+        kind: Kind,
+        filter: &Filter,
+        page: Page,
+        mut keep: impl FnMut(&Object) -> Result<bool, StoreError>,
+    ) -> Result<Found, StoreError> {
+        let wanted = page.index.saturating_mul(page.size)..page.index.saturating_add(1).saturating_mul(page.size);
+        let mut found = Found { total: 0, objects: Vec::new() };
+        let mut before = String::new();
+        loop {
+            let part = self.part_before(kind, filter, &before).await?;
+            let Some(last) = part.last() else { return Ok(found) };
+            before.clone_from(&last.id);
+            for object in part {
+                if keep(&object)? {
+                    if wanted.contains(&found.total) {
+                        found.objects.push(object);
+                    }
+                    found.total += 1;
+                }
+            }
+        }
+    }
+
+    /// Up to [`PART`] objects that pass, the newest first, from the one before the id `before` on; empty = from the newest on.
+    async fn part_before(&mut self, kind: Kind, filter: &Filter, before: &str) -> Result<Vec<Object>, StoreError> {
+        const SQL: &str = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM objects WHERE ",
+            passes!(),
+            " AND ($8 = '' OR id < $8) ORDER BY id DESC LIMIT $9"
+        );
+        let patterns = Patterns::of(filter);
+        let mut args = patterns.args(&self.organisation, kind, filter).to_vec();
+        args.extend([before.into(), number(PART)]);
+        objects(&self.tx.rows(SQL, &args).await?)
+    }
+
+    /// Up to [`PART`] objects of this kind by their ids, from the one after the id `after` on; empty = from the first on.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn part(&mut self, kind: Kind, after: &str) -> Result<Vec<Object>, StoreError> {
+        const SQL: &str = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM objects WHERE organisation_id = $1 AND kind = $2 AND id > $3 ORDER BY id LIMIT $4"
+        );
+        let args = [Arg::Text(&self.organisation), kind.as_str().into(), after.into(), number(PART)];
+        objects(&self.tx.rows(SQL, &args).await?)
+    }
+
+    /// At most `limit` objects that changed after `version`, by kind and id.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn changed(&mut self, version: i64, limit: usize) -> Result<Vec<Object>, StoreError> {
+        const SQL: &str = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM objects WHERE organisation_id = $1 AND version > $2 ORDER BY kind, id LIMIT $3"
+        );
+        objects(&self.tx.rows(SQL, &[Arg::Text(&self.organisation), version.into(), number(limit)]).await?)
+    }
+
+    /// At most `limit` ids of what went after `version`, by kind and id. Complete for the last [`KEPT_VERSIONS`] only.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn removed(&mut self, version: i64, limit: usize) -> Result<Vec<(Kind, String)>, StoreError> {
+        const SQL: &str = "SELECT kind, id FROM removals WHERE organisation_id = $1 AND version > $2 \
+            ORDER BY kind, id LIMIT $3";
+        let rows = self.tx.rows(SQL, &[Arg::Text(&self.organisation), version.into(), number(limit)]).await?;
+        rows.iter().map(|row| Ok((Kind::from_name(&row.text(0)?)?, row.text(1)?))).collect()
+    }
+
+    /// Whether an object of this kind came, changed or went after `version`.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn has_changed(&mut self, kind: Kind, version: i64) -> Result<bool, StoreError> {
+        const SQL: &str = "SELECT 1 WHERE EXISTS \
+            (SELECT 1 FROM objects WHERE organisation_id = $1 AND version > $2 AND kind = $3) OR EXISTS \
+            (SELECT 1 FROM removals WHERE organisation_id = $1 AND version > $2 AND kind = $3)";
+        let args = [Arg::Text(&self.organisation), version.into(), kind.as_str().into()];
+        Ok(self.tx.row(SQL, &args).await?.is_some())
+    }
+
+    /// The hashes by which objects of this kind, with ids from `first` to `last`, are presented; each beside its object's id,
+    /// by which they are sorted.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn hashes_between(
+        &mut self,
+        kind: Kind,
+        first: &str,
+        last: &str,
+    ) -> Result<Vec<(String, Hash)>, StoreError> {
+        const SQL: &str = "SELECT kid, prefix, hash, expires_at, object_id FROM hashes \
+            WHERE organisation_id = $1 AND kind = $2 AND object_id >= $3 AND object_id <= $4 \
+            ORDER BY object_id, expires_at, hash";
+        let args = [Arg::Text(&self.organisation), kind.as_str().into(), first.into(), last.into()];
+        let rows = self.tx.rows(SQL, &args).await?;
+        rows.iter().map(|row| Ok((row.text(4)?, Hash::from_row(row)?))).collect()
     }
 
     /// The latest writes, the newest first, at most `limit`.
@@ -241,11 +358,7 @@ impl Tenant {
             WHERE u.organisation_id = $1 AND u.used_kind = $2 AND u.used_id = $3 ORDER BY o.kind, o.slug LIMIT $4";
         let args = [Arg::Text(&self.organisation), kind.as_str().into(), id.into(), Arg::Number(limit)];
         let rows = self.tx.rows(SQL, &args).await?;
-        let user = |row: &Row| {
-            let kind = row.text(0)?;
-            let kind = Kind::ALL.into_iter().find(|known| known.as_str() == kind).ok_or(StoreError::UnknownKind)?;
-            Ok(User { kind, slug: row.text(1)? })
-        };
+        let user = |row: &Row| Ok(User { kind: Kind::from_name(&row.text(0)?)?, slug: row.text(1)? });
         rows.iter().map(user).collect()
     }
 }
@@ -294,6 +407,36 @@ impl Page {
         let objects = objects.into_iter().skip(self.index.saturating_mul(self.size)).take(self.size).collect();
         Found { total, objects }
     }
+}
+
+// === impl Patterns ===
+
+impl Patterns {
+    fn of(filter: &Filter) -> Self {
+        let statuses = match filter.statuses.as_slice() {
+            [] => String::new(),
+            statuses => format!(",{},", statuses.join(",")),
+        };
+        Self { name_part: like(&filter.name_part), statuses }
+    }
+
+    /// What [`passes`] asks for.
+    fn args<'a>(&'a self, organisation: &'a str, kind: Kind, filter: &'a Filter) -> [Arg<'a>; 7] {
+        let also = if filter.own_only { &filter.workspace_id } else { "" };
+        [
+            Arg::Text(organisation),
+            kind.as_str().into(),
+            (&filter.workspace_id).into(),
+            also.into(),
+            (&self.name_part).into(),
+            (&filter.exact_name).into(),
+            (&self.statuses).into(),
+        ]
+    }
+}
+
+fn number(size: usize) -> Arg<'static> {
+    Arg::Number(i64::try_from(size).unwrap_or(i64::MAX))
 }
 
 fn objects(rows: &[Row]) -> Result<Vec<Object>, StoreError> {

@@ -9,6 +9,9 @@ use super::{
     sql::{Arg, Row},
 };
 
+/// For how many versions back it is known what went. Whoever holds an older one asks for everything.
+pub const KEPT_VERSIONS: i64 = 10_000;
+
 /// One write of an organisation. Dropped without [`Write::commit`], nothing of it has happened.
 #[derive(Debug)]
 pub struct Write {
@@ -76,7 +79,7 @@ impl Write {
             .tx
             .execute("UPDATE organisations SET version = version + 1 WHERE id = $1", &[Arg::Text(&organisation)])
             .await?;
-        let version = tenant.version().await?;
+        let version = tenant.head().await?.version;
         Ok(Self { tenant, actor: actor.to_owned(), version, at: now(), changes })
     }
 
@@ -154,6 +157,8 @@ impl Write {
         let sql = "INSERT INTO removals (organisation_id, kind, id, version) VALUES ($1, $2, $3, $4)";
         let [organisation, kind, id] = args;
         self.tenant.tx.execute(sql, &[organisation, kind, id, Arg::Number(self.version)]).await?;
+        let sql = "DELETE FROM removals WHERE organisation_id = $1 AND version <= $2";
+        self.tenant.tx.execute(sql, &[organisation, Arg::Number(self.version - KEPT_VERSIONS)]).await?;
         Ok(())
     }
 
@@ -176,7 +181,7 @@ impl Write {
         Ok(())
     }
 
-    /// Replaces the hashes by which `object` is presented.
+    /// Replaces the hashes by which `object` is presented, which counts as a change of it.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -192,6 +197,8 @@ impl Write {
             let args = [organisation, kind, id, kid.into(), prefix.into(), hash.into(), Arg::Number(*expires_at)];
             self.tenant.tx.execute(sql, &args).await?;
         }
+        let sql = "UPDATE objects SET version = $4 WHERE organisation_id = $1 AND kind = $2 AND id = $3";
+        self.tenant.tx.execute(sql, &[organisation, kind, id, Arg::Number(self.version)]).await?;
         Ok(())
     }
 
@@ -264,6 +271,7 @@ impl Write {
             (&fields).into(),
         ];
         tenant.tx.execute(SQL, &args).await?;
+        tenant.tx.notify().await?;
         tenant.tx.commit().await?;
         changes.send_modify(|count| *count += 1);
         Ok(())

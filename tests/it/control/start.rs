@@ -69,7 +69,7 @@ async fn several_first_starts_at_once_make_one_schema() {
     let location = Location::File(folder.path().join("control.db"));
     let starts = (0..8).map(|_| {
         let location = location.clone();
-        tokio::spawn(async move { Store::open(&location).await.map(|store| store.epoch()) })
+        tokio::spawn(async move { Store::open(&location).await?.epoch().await })
     });
     let mut epochs = Vec::new();
     for start in starts.collect::<Vec<_>>() {
