@@ -8,6 +8,7 @@
 //!    → fields    the body, read where it stands; every fault at once       query  page and filters of a list
 //!    → <resource>  secret_reference, workspace, integration, …: `Body` (what its rows hold), its rules, its handlers
 //!    → sealing   a credential → its seal and its mask, or a refusal
+//!    → feed      the snapshot, for those whom data_plane admits; woken by each commit
 //!    → store     one transaction a write: version, rows, audit record; everything through the organisation of the caller
 //!    ← answer, refusal   the shapes and codes of the admin API
 //! ```
@@ -28,6 +29,8 @@ pub mod answer;
 pub mod api_key;
 mod bootstrap;
 pub mod config;
+pub mod data_plane;
+pub mod feed;
 pub mod fields;
 #[allow(dead_code, reason = "its handlers follow")]
 pub mod integration;
@@ -61,7 +64,7 @@ use std::{fmt, sync::Arc};
 use arc_swap::ArcSwap;
 use url::Url;
 
-use self::{key::Hasher, sealing::Sealer, store::Store};
+use self::{feed::Feed, key::Hasher, sealing::Sealer, store::Store};
 
 /// Whether a data plane may be sent to an address; the error is a reason for people.
 pub type AdmitAddress = Arc<dyn Fn(&Url) -> Result<(), String> + Send + Sync>;
@@ -71,6 +74,7 @@ pub struct Control {
     store: Store,
     sealer: Sealer,
     hasher: ArcSwap<Hasher>,
+    feed: Feed,
     admit_address: AdmitAddress,
 }
 
@@ -78,8 +82,8 @@ pub struct Control {
 
 impl Control {
     /// A control plane over `store`.
-    pub fn new(store: Store, sealer: Sealer, hasher: Hasher, admit_address: AdmitAddress) -> Self {
-        Self { store, sealer, hasher: ArcSwap::from_pointee(hasher), admit_address }
+    pub fn new(store: Store, sealer: Sealer, hasher: Hasher, feed: Feed, admit_address: AdmitAddress) -> Self {
+        Self { store, sealer, hasher: ArcSwap::from_pointee(hasher), feed, admit_address }
     }
 
     /// What it remembers.
@@ -87,8 +91,15 @@ impl Control {
         &self.store
     }
 
+    /// What data planes are told.
+    pub fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
     fn replace_hasher(&self, hasher: Hasher) {
         self.hasher.store(Arc::new(hasher));
+        // What was found by a key that may be gone now.
+        self.feed.grants().forget();
     }
 
     fn hasher(&self) -> Arc<Hasher> {

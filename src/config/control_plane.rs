@@ -81,9 +81,6 @@ impl ControlPlaneConfig {
         let api_key_hash_file = key_file("api_key_hash_file", defaults.api_key_hash_file);
         let signing_key_file = key_file("signing_key_file", defaults.signing_key_file);
         let data_planes = reader.records("data_planes", ["name", "token_sha256"], data_plane);
-        if !data_planes.is_empty() {
-            reader.problem("data_planes", "is not available in this version: there is no feed yet; remove it");
-        }
         Self {
             control: control::Settings {
                 listen,
@@ -95,6 +92,11 @@ impl ControlPlaneConfig {
                 make_key_files: folder.is_some(),
                 data_planes,
                 max_connections: reader.size("limits.max_connections", defaults.max_connections as u64, 1..=1_000_000),
+                feed_connections: reader.size(
+                    "limits.feed_connections",
+                    defaults.feed_connections as u64,
+                    1..=1_000_000,
+                ),
                 drain: reader.secs("limits.drain_secs", defaults.drain.as_secs(), 0..=3600),
             },
             tls,

@@ -13,6 +13,8 @@ use zeroize::Zeroizing;
 use super::{
     Control, Settings,
     api_key::{Body, Role},
+    data_plane::Grants,
+    feed::Feed,
     key::{self, Hasher, NotAHashFile},
     sealing::{Sealer, mask},
     store::{Action, Change, Kind, Object, Store, StoreError},
@@ -99,9 +101,11 @@ impl Control {
         let hasher = hasher(settings)?;
         let signing = signing_key(settings)?;
         info!(public_key = %signing.verifying().to_pem().replace('\n', " ").trim(), "The feed is signed.");
-        first_organisation(&store, &hasher, &settings.bootstrap_key_file).await?;
+        let organisation = first_organisation(&store, &hasher, &settings.bootstrap_key_file).await?;
+        let grants = Grants::new(organisation, settings.data_planes.clone(), settings.feed_connections);
+        let feed = Feed::new(store.clone(), signing, grants);
         let sealer = Sealer::new(settings.recipients.clone());
-        Ok(Self::new(store, sealer, hasher, admit_address))
+        Ok(Self::new(store, sealer, hasher, feed, admit_address))
     }
 
     /// Reads `api_key_hash_file` again; says so when it changed.
@@ -137,10 +141,10 @@ fn signing_key(settings: &Settings) -> Result<SigningKey, BootstrapError> {
     SigningKey::parse(&text).map_err(|source| BootstrapError::Signing { file: file.clone(), source })
 }
 
-/// Makes the first organisation and its OWNER key, unless there is one already.
-async fn first_organisation(store: &Store, hasher: &Hasher, file: &Path) -> Result<(), BootstrapError> {
-    if !store.organisations().await?.is_empty() {
-        return Ok(());
+/// The first organisation; made with its OWNER key, unless it is there already.
+async fn first_organisation(store: &Store, hasher: &Hasher, file: &Path) -> Result<String, BootstrapError> {
+    if let Some(first) = store.organisations().await?.into_iter().next() {
+        return Ok(first);
     }
     let make = || key::generate().map_err(|_| BootstrapError::Randomness);
     let key = read_or_make("bootstrap_key_file", file, true, make)?;
@@ -157,7 +161,7 @@ async fn first_organisation(store: &Store, hasher: &Hasher, file: &Path) -> Resu
     write.set_hashes(&object, &[hasher.hash(key, 0)]).await?;
     write.commit(Change::of(Action::Created, &object, Vec::new())).await?;
     info!(organisation_id = organisation, file = %file.display(), "The first organisation was made; its OWNER key is in the file.");
-    Ok(())
+    Ok(organisation)
 }
 
 /// The text of `file`; if it is missing or empty, what `make` makes is written there first, for its owner alone.

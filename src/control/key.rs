@@ -3,7 +3,11 @@
 //! HMAC-SHA-256 under keys of a file of lines `kid base64key`; the first hashes what is new, all are tried on what is
 //! presented. A slow hash would gain nothing for 256 random bits, and be a way to keep the process busy.
 
-use aws_lc_rs::{constant_time, hmac, rand};
+use aws_lc_rs::{
+    constant_time,
+    digest::{SHA256, digest},
+    hmac, rand,
+};
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
@@ -14,6 +18,8 @@ use super::store::Hash;
 
 /// What every API key of ours begins with, so that scanners of repositories find it.
 const PREFIX: &str = "sk-sidekey-";
+/// What every token of a data plane begins with.
+const TOKEN_PREFIX: &str = "dp-sidekey-";
 /// Hex digits by which a hash is looked up; so few that the look-up tells nothing about the rest.
 const LOOKUP_DIGITS: usize = 16;
 /// Shortest hash key, in bytes: as long as the hash (RFC 2104, section 3).
@@ -123,10 +129,27 @@ pub fn same(one: &str, other: &str) -> bool {
 /// # Errors
 /// The system gives no randomness.
 pub fn generate() -> Result<Zeroizing<String>, aws_lc_rs::error::Unspecified> {
+    random(PREFIX)
+}
+
+/// A new token of a data plane.
+///
+/// # Errors
+/// The system gives no randomness.
+pub fn generate_token() -> Result<Zeroizing<String>, aws_lc_rs::error::Unspecified> {
+    random(TOKEN_PREFIX)
+}
+
+/// What stands in a configuration for a token: the hex digest of it.
+pub fn token_sha256(token: &str) -> String {
+    hex(digest(&SHA256, token.as_bytes()).as_ref())
+}
+
+fn random(prefix: &str) -> Result<Zeroizing<String>, aws_lc_rs::error::Unspecified> {
     let mut bytes = Zeroizing::new([0; 32]);
     rand::fill(&mut *bytes)?;
     let digits = Zeroizing::new(URL_SAFE_NO_PAD.encode(*bytes));
-    Ok(Zeroizing::new(format!("{PREFIX}{}", *digits)))
+    Ok(Zeroizing::new(format!("{prefix}{}", *digits)))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -18,6 +18,11 @@ pub struct Query(Vec<(String, String)>);
 // === impl Query ===
 
 impl Query {
+    /// Reads `text`, without its `?`.
+    pub fn parse(text: &str) -> Self {
+        Self(form_urlencoded::parse(text.as_bytes()).into_owned().collect())
+    }
+
     /// The value of `name`, unless it is empty. SDKs write some names in camelCase.
     pub fn get(&self, name: &str) -> Option<&str> {
         let camel = camel_case(name);
@@ -61,8 +66,7 @@ impl<S: Sync> FromRequestParts<S> for Query {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        let query = parts.uri.query().unwrap_or_default();
-        Ok(Self(form_urlencoded::parse(query.as_bytes()).into_owned().collect()))
+        Ok(Self::parse(parts.uri.query().unwrap_or_default()))
     }
 }
 
@@ -89,10 +93,6 @@ fn camel_case(name: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
-    fn query(text: &str) -> Query {
-        Query(form_urlencoded::parse(text.as_bytes()).into_owned().collect())
-    }
-
     #[test]
     fn pages_are_read_as_sdks_write_them() {
         let cases = [
@@ -107,7 +107,7 @@ mod tests {
             ("current_page=99999999999999999999999", None),
         ];
         for (text, expected) in cases {
-            let page = query(text).page(20, 100).ok().map(|page| (page.index, page.size));
+            let page = Query::parse(text).page(20, 100).ok().map(|page| (page.index, page.size));
             assert_eq!(page, expected, "{text}");
         }
     }

@@ -8,10 +8,13 @@ use axum::{
     Json,
     response::{IntoResponse, Response},
 };
-use http::StatusCode;
+use http::{StatusCode, header::RETRY_AFTER};
 use serde_json::json;
 
 use super::store::{StoreError, User};
+
+/// `Retry-After`, in seconds.
+const RETRY_AFTER_SECS: u16 = 1;
 
 /// A call that is not done.
 #[derive(Debug)]
@@ -42,6 +45,10 @@ enum Code {
     Conflict,
     /// `AB08`: no such object, or none that the caller may know of.
     NotFound,
+    /// `AB06`: more than may be at once.
+    TooMany,
+    /// `AB04` with 503: not now.
+    Busy,
     /// `AB01` with 413: more than is read.
     TooLarge,
     /// `AB02` with 405: the path has no such method.
@@ -97,6 +104,16 @@ impl Refusal {
         Self::new(Code::Method, "the path does not take this method")
     }
 
+    /// 429, with `Retry-After`.
+    pub fn too_many(message: impl Into<String>) -> Self {
+        Self::new(Code::TooMany, message)
+    }
+
+    /// 503, with `Retry-After`.
+    pub fn busy(message: impl Into<String>) -> Self {
+        Self::new(Code::Busy, message)
+    }
+
     /// 413.
     pub fn too_large(limit: usize) -> Self {
         Self::new(Code::TooLarge, format!("the body is larger than {limit} bytes"))
@@ -133,6 +150,9 @@ impl IntoResponse for Refusal {
         let (status, code) = self.code.wire();
         let body = json!({ "success": false, "data": { "message": self.message, "errorCode": code } });
         let mut response = (status, Json(body)).into_response();
+        if matches!(self.code, Code::TooMany | Code::Busy) {
+            response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECS.into());
+        }
         if let Some(cause) = self.cause {
             response.extensions_mut().insert(Cause(Arc::new(cause)));
         }
@@ -150,6 +170,8 @@ impl Code {
             Self::Forbidden => (StatusCode::FORBIDDEN, "AB03"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "AB04"),
             Self::Unauthorised => (StatusCode::UNAUTHORIZED, "AB05"),
+            Self::TooMany => (StatusCode::TOO_MANY_REQUESTS, "AB06"),
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "AB04"),
             Self::Conflict => (StatusCode::CONFLICT, "AB07"),
             Self::NotFound => (StatusCode::NOT_FOUND, "AB08"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "AB01"),

@@ -7,18 +7,21 @@ use axum::{
     extract::{Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use http::{HeaderName, HeaderValue, StatusCode, header::CACHE_CONTROL};
 use serde_json::json;
 use tokio::time::Instant;
-use tracing::{error, info};
+use tracing::{debug, error, info};
 use uuid::Uuid;
 
-use super::{Control, Refusal, refusal::Cause, secret_reference, workspace};
+use super::{Control, Refusal, data_plane, feed, refusal::Cause, secret_reference, workspace};
 
 /// SDKs repeat a call that failed with 5xx, unless the answer has it.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-portkey-request-id");
+
+/// The feed.
+const SNAPSHOT: &str = "/snapshot";
 
 /// Everything that is served.
 pub(super) fn routes(control: Arc<Control>) -> Router {
@@ -36,6 +39,10 @@ pub(super) fn routes(control: Arc<Control>) -> Router {
 
 fn api() -> Router<Arc<Control>> {
     Router::new()
+        .route(SNAPSHOT, get(feed::snapshot))
+        .route("/data-planes", get(data_plane::list).post(data_plane::create))
+        .route("/data-planes/{name}", get(data_plane::read).delete(data_plane::delete))
+        .route("/data-planes/{name}/rotate", post(data_plane::rotate))
         .route("/secret-references", get(secret_reference::list).post(secret_reference::create))
         .route(
             "/secret-references/{name}",
@@ -74,6 +81,10 @@ async fn log(request: Request, next: Next) -> Response {
             let error = chain(&*cause);
             error!(request_id = id, %method, route, status, elapsed_ms, error, "A call failed.");
         }
+        // Thousands of data planes ask again every minute.
+        None if status < 400 && route.ends_with(SNAPSHOT) => {
+            debug!(request_id = id, %method, route, status, elapsed_ms, "Answered a call.");
+        }
         None => info!(request_id = id, %method, route, status, elapsed_ms, "Answered a call."),
     }
     if let Ok(id) = HeaderValue::from_str(&id) {
@@ -83,7 +94,7 @@ async fn log(request: Request, next: Next) -> Response {
     response
 }
 
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut behind = error.source();
     while let Some(cause) = behind {

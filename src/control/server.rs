@@ -64,6 +64,10 @@ impl Server {
         let service = TowerToHyperService::new(routes(Arc::clone(&control)));
         let places = Arc::new(Semaphore::new(max_connections));
         let graceful = GracefulShutdown::new();
+        let feeding = {
+            let (control, stop) = (Arc::clone(&control), stop.clone());
+            tokio::spawn(async move { control.feed().run(stop).await })
+        };
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
@@ -97,6 +101,7 @@ impl Server {
         if timeout(drain, graceful.shutdown()).await.is_err() {
             warn!("Cutting what still runs.");
         }
+        let _ = feeding.await;
         control.store().close().await;
         info!("Stopped serving.");
     }

@@ -30,6 +30,8 @@ pub struct Settings {
     pub data_planes: Vec<DataPlane>,
     /// `limits.max_connections`.
     pub max_connections: usize,
+    /// `limits.feed_connections`: of one data plane.
+    pub feed_connections: usize,
     /// `limits.drain_secs`: how long calls that run may take to end.
     pub drain: Duration,
 }
@@ -58,6 +60,7 @@ impl Settings {
             make_key_files: true,
             data_planes: Vec::new(),
             max_connections: 4096,
+            feed_connections: 3000,
             drain: Duration::from_secs(25),
         }
     }
