@@ -27,6 +27,7 @@
 pub mod access;
 pub mod answer;
 pub mod api_key;
+pub mod audit_log;
 mod bootstrap;
 pub mod config;
 pub mod data_plane;
@@ -69,6 +70,18 @@ use self::{feed::Feed, key::Hasher, sealing::Sealer, store::Store};
 /// Whether a data plane may be sent to an address; the error is a reason for people.
 pub type AdmitAddress = Arc<dyn Fn(&Url) -> Result<(), String> + Send + Sync>;
 
+/// Whether a data plane would take this text as a config, and may keep it; the error is a reason for people.
+pub type CheckConfig = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+
+/// What only the data plane's side can judge; this room does not reach it.
+#[derive(Clone)]
+pub struct Judges {
+    /// Of addresses.
+    pub admit_address: AdmitAddress,
+    /// Of stored configs.
+    pub check_config: CheckConfig,
+}
+
 /// What every call is answered with.
 pub struct Control {
     store: Store,
@@ -76,14 +89,24 @@ pub struct Control {
     hasher: ArcSwap<Hasher>,
     feed: Feed,
     admit_address: AdmitAddress,
+    check_config: CheckConfig,
+}
+
+// === impl Judges ===
+
+impl fmt::Debug for Judges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Judges").finish_non_exhaustive()
+    }
 }
 
 // === impl Control ===
 
 impl Control {
     /// A control plane over `store`.
-    pub fn new(store: Store, sealer: Sealer, hasher: Hasher, feed: Feed, admit_address: AdmitAddress) -> Self {
-        Self { store, sealer, hasher: ArcSwap::from_pointee(hasher), feed, admit_address }
+    pub fn new(store: Store, sealer: Sealer, hasher: Hasher, feed: Feed, judges: Judges) -> Self {
+        let Judges { admit_address, check_config } = judges;
+        Self { store, sealer, hasher: ArcSwap::from_pointee(hasher), feed, admit_address, check_config }
     }
 
     /// What it remembers.

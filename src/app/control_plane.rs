@@ -10,7 +10,8 @@ use tracing::{error, info, warn};
 use super::{Signal, Signals, chain};
 use crate::{
     config::ControlPlaneConfig,
-    control::{AdmitAddress, BootstrapError, Control, Server, TlsSource},
+    control::{BootstrapError, Control, Judges, Server, TlsSource, api_key},
+    dialect::portkey,
     egress::Policy,
     proxy::{Reloaded, TLS_POLL, TlsError},
 };
@@ -22,6 +23,7 @@ pub struct ControlPlane {
     control: Arc<Control>,
     serving: JoinHandle<()>,
     looking: JoinHandle<()>,
+    rotating: JoinHandle<()>,
     end: CancellationToken,
     _end_with_me: DropGuard,
 }
@@ -55,7 +57,7 @@ impl ControlPlane {
     pub async fn start(config: ControlPlaneConfig) -> Result<Self, ControlPlaneError> {
         let ControlPlaneConfig { control: settings, tls, policy, log: _ } = config;
         let tls = tls.as_ref().map(Reloaded::server).transpose()?.map(Arc::new);
-        let control = Arc::new(Control::open(&settings, admit_address(policy)).await?);
+        let control = Arc::new(Control::open(&settings, judges(policy)).await?);
         let address = settings.listen;
         let listen = |source| ControlPlaneError::Listen { address, source };
         let server = Server::bind(&settings, tls.clone().map(tls_source)).await.map_err(listen)?;
@@ -63,6 +65,7 @@ impl ControlPlane {
         let end = CancellationToken::new();
         let serving = tokio::spawn(server.run(Arc::clone(&control), end.clone()));
         let looking = tokio::spawn(look_after(Arc::clone(&control), settings.clone(), tls.clone(), end.clone()));
+        let rotating = tokio::spawn(api_key::keep_rotating(Arc::clone(&control), end.clone()));
         info!(listen = %address, "Serving the admin API.");
         if settings.recipients.is_none() {
             warn!("There is no data plane to seal to (sealing.recipients): posted credentials are refused.");
@@ -73,7 +76,7 @@ impl ControlPlane {
             );
         }
         let _end_with_me = end.clone().drop_guard();
-        Ok(Self { address, control, serving, looking, end, _end_with_me })
+        Ok(Self { address, control, serving, looking, rotating, end, _end_with_me })
     }
 
     /// Where it listens, with the port that was picked.
@@ -118,6 +121,7 @@ impl ControlPlane {
             error!(%error, "Serving ended by a fault.");
         }
         let _ = (&mut self.looking).await;
+        let _ = (&mut self.rotating).await;
     }
 }
 
@@ -134,9 +138,12 @@ impl ControlPlaneError {
     }
 }
 
-/// What the sidecar's policy says of an address, without asking for its addresses.
-fn admit_address(policy: Policy) -> AdmitAddress {
-    Arc::new(move |url| policy.check_url(url).map_err(|refused| refused.reason))
+/// What the sidecar's policy says of an address, without asking for its addresses; what its dialect says of a config.
+fn judges(policy: Policy) -> Judges {
+    Judges {
+        admit_address: Arc::new(move |url| policy.check_url(url).map_err(|refused| refused.reason)),
+        check_config: Arc::new(portkey::check_stored_config),
+    }
 }
 
 fn tls_source(tls: Arc<Reloaded<ServerConfig>>) -> TlsSource {

@@ -11,6 +11,7 @@ use http::{HeaderMap, header::AUTHORIZATION, request::Parts};
 
 use super::{
     Control, Refusal, api_key,
+    fields::{Fields, Length},
     key::same,
     store::{Filter, Kind, Object, Presented, Tenant, Write, now},
 };
@@ -167,6 +168,14 @@ impl Caller {
             (None, 1) => Ok(found.swap_remove(0)),
             (None, 0) => Err(Refusal::not_found(kind.noun())),
             (None, _) => Err(Refusal::invalid("workspace_id: is needed, several workspaces have this slug")),
+        }
+    }
+
+    /// Says so when `organisation_id` names another organisation than the caller's; it may be left out.
+    pub fn stays_home(&self, fields: &mut Fields<'_>) {
+        let named = fields.text("organisation_id", Length(0, 255)).value().filter(|id| !id.is_empty());
+        if named.is_some_and(|id| id != self.organisation) {
+            fields.fault("organisation_id", "is not the organisation of the key that asks");
         }
     }
 

@@ -11,7 +11,7 @@ use tracing::info;
 use zeroize::Zeroizing;
 
 use super::{
-    Control, Settings,
+    Control, Judges, Settings,
     api_key::{Body, Role},
     data_plane::Grants,
     feed::Feed,
@@ -96,7 +96,7 @@ impl Control {
     ///
     /// # Errors
     /// [`BootstrapError`].
-    pub async fn open(settings: &Settings, admit_address: super::AdmitAddress) -> Result<Self, BootstrapError> {
+    pub async fn open(settings: &Settings, judges: Judges) -> Result<Self, BootstrapError> {
         let store = Store::open(&settings.database).await?;
         let hasher = hasher(settings)?;
         let signing = signing_key(settings)?;
@@ -105,7 +105,7 @@ impl Control {
         let grants = Grants::new(organisation, settings.data_planes.clone(), settings.feed_connections);
         let feed = Feed::new(store.clone(), signing, grants);
         let sealer = Sealer::new(settings.recipients.clone());
-        Ok(Self::new(store, sealer, hasher, feed, admit_address))
+        Ok(Self::new(store, sealer, hasher, feed, judges))
     }
 
     /// Reads `api_key_hash_file` again; says so when it changed.

@@ -279,6 +279,18 @@ impl<T> Given<T> {
         }
     }
 
+    /// Puts the value into `place`; `null` empties it.
+    pub fn put(self, place: &mut T)
+    where
+        T: Default,
+    {
+        match self {
+            Self::Value(value) => *place = value,
+            Self::Null => *place = T::default(),
+            Self::Absent => {}
+        }
+    }
+
     /// Puts the value into `place`; `null` clears it.
     pub fn set(self, place: &mut Option<T>) {
         match self {

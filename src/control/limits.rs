@@ -15,10 +15,10 @@ use super::{
 
 /// Most of them for one object.
 const MAX_LIMITS: usize = 10;
-/// Largest `credit_limit` and `alert_threshold`: a data plane counts money in nano-dollars.
-const MAX_AMOUNT: f64 = 9.0e9;
+/// Largest `credit_limit` and `alert_threshold` in dollars, as a data plane takes it: it counts nano-dollars.
+const MAX_AMOUNT: f64 = 1.0e9;
 /// As `MAX_AMOUNT`, in tokens.
-const MAX_TOKENS: f64 = 9.0e15;
+const MAX_TOKENS: f64 = 1.0e15;
 /// Longest `periodic_reset_days`.
 const MAX_DAYS: u16 = 365;
 
@@ -29,8 +29,10 @@ pub struct UsageLimit {
     #[serde(rename = "type")]
     pub counts: String,
     /// How much at most, in dollars or tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub credit_limit: Option<Number>,
     /// From where on there is an alert.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub alert_threshold: Option<Number>,
     /// `weekly` or `monthly`.
     pub periodic_reset: Option<String>,
@@ -54,7 +56,7 @@ pub struct RateLimit {
 
 /// `usage_limits`, checked.
 pub fn usage(fields: &mut Fields<'_>) -> Given<Vec<UsageLimit>> {
-    read(fields, "usage_limits", |row| {
+    let limits = read(fields, "usage_limits", |row| {
         // An empty object is how clients say that there is none.
         row.members().next()?;
         let counts = word(row, "type", &["cost", "tokens"])?.unwrap_or_else(|| "cost".to_owned());
@@ -85,19 +87,42 @@ pub fn usage(fields: &mut Fields<'_>) -> Given<Vec<UsageLimit>> {
             periodic_reset_days,
             next_usage_reset_at,
         })
-    })
+    });
+    if let Given::Value(limits) = &limits {
+        let period =
+            |limit: &UsageLimit| (limit.counts.clone(), limit.periodic_reset.clone(), limit.periodic_reset_days);
+        let is_second = |(index, limit)| limits[..index].iter().any(|other| period(other) == period(limit));
+        // A data plane has one counter for both.
+        if limits.iter().enumerate().any(is_second) {
+            fields.fault("usage_limits", "holds two limits of one type and period");
+        }
+    }
+    limits
 }
 
 /// `rate_limits`, checked.
 pub fn rates(fields: &mut Fields<'_>) -> Given<Vec<RateLimit>> {
+    read(fields, "rate_limits", rate)
+}
+
+/// `rate_limits`, checked, where each says its type and unit.
+pub fn explicit_rates(fields: &mut Fields<'_>) -> Given<Vec<RateLimit>> {
     read(fields, "rate_limits", |row| {
-        row.members().next()?;
-        let counts = word(row, "type", &["requests", "tokens"])?.unwrap_or_else(|| "requests".to_owned());
-        let unit = word(row, "unit", &["rps", "rpm", "rph", "rpd", "rpw"])?.unwrap_or_else(|| "rpm".to_owned());
-        let value = row.typed::<u64>("value", "must be a whole number");
-        let value = row.require("value", value)?;
-        Some(RateLimit { counts, unit, value })
+        for key in ["type", "unit"] {
+            let given = row.raw(key);
+            row.require(key, given);
+        }
+        rate(row)
     })
+}
+
+fn rate(row: &mut Fields<'_>) -> Option<RateLimit> {
+    row.members().next()?;
+    let counts = word(row, "type", &["requests", "tokens"])?.unwrap_or_else(|| "requests".to_owned());
+    let unit = word(row, "unit", &["rps", "rpm", "rph", "rpd", "rpw"])?.unwrap_or_else(|| "rpm".to_owned());
+    let value = row.typed::<u64>("value", "must be a whole number");
+    let value = row.require("value", value)?;
+    Some(RateLimit { counts, unit, value })
 }
 
 /// A time of RFC 3339, as it was given.

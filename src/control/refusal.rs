@@ -145,6 +145,13 @@ impl From<StoreError> for Refusal {
     }
 }
 
+impl From<aws_lc_rs::error::Unspecified> for Refusal {
+    /// The system gives no randomness.
+    fn from(_: aws_lc_rs::error::Unspecified) -> Self {
+        Self::new(Code::Internal, "no random numbers can be had")
+    }
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let (status, code) = self.code.wire();

@@ -15,7 +15,9 @@ use tokio::time::Instant;
 use tracing::{debug, error, info};
 use uuid::Uuid;
 
-use super::{Control, Refusal, data_plane, feed, refusal::Cause, secret_reference, workspace};
+use super::{
+    Control, Refusal, api_key, audit_log, config, data_plane, feed, refusal::Cause, secret_reference, workspace,
+};
 
 /// SDKs repeat a call that failed with 5xx, unless the answer has it.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-portkey-request-id");
@@ -48,6 +50,15 @@ fn api() -> Router<Arc<Control>> {
             "/secret-references/{name}",
             get(secret_reference::read).put(secret_reference::update).delete(secret_reference::delete),
         )
+        .route("/api-keys", get(api_key::list))
+        .route("/api-keys/{id}", get(api_key::read).put(api_key::update).delete(api_key::delete))
+        .route("/api-keys/{id}/rotate", post(api_key::rotate))
+        // Of a new key, the first is its type; the router wants one name for one place.
+        .route("/api-keys/{id}/{sub_type}", post(api_key::create))
+        .route("/audit-logs", get(audit_log::list))
+        .route("/configs", get(config::list).post(config::create))
+        .route("/configs/{slug}", get(config::read).put(config::update).delete(config::delete))
+        .route("/configs/{slug}/versions", get(config::versions))
         .route("/admin/workspaces", get(workspace::list).post(workspace::create))
         .route("/admin/workspaces/{name}", get(workspace::read).put(workspace::update).delete(workspace::delete))
         .route("/admin/workspaces/{name}/users", get(workspace::list_members).post(workspace::add_members))

@@ -207,6 +207,7 @@ pub async fn create(State(control): State<Arc<Control>>, caller: Caller, posted:
         fields.require(key, given);
     }
     let chosen = slug::chosen(&mut fields, "slug");
+    caller.stays_home(&mut fields);
     if !caller.is_organisation_wide() {
         // What a workspace's key makes is the workspace's.
         (body.allow_all_workspaces, body.allowed_workspaces) = (false, vec![caller.workspace_id().to_owned()]);

@@ -12,7 +12,7 @@ mod tenant;
 mod write;
 
 pub use object::{Kind, Object, now};
-pub use tenant::{Filter, Found, Page, Record, Revision, Tenant, User};
+pub use tenant::{Filter, Found, Page, Record, RecordFilter, Revision, Tenant, User};
 pub use write::{Action, Change, Hash, KEPT_VERSIONS, Write};
 
 use std::{collections::HashMap, fmt, path::PathBuf};

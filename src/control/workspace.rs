@@ -35,6 +35,8 @@ const PAGE_SIZE: (usize, usize) = (50, 1000);
 const STATUSES: [&str; 2] = ["active", "archived"];
 /// Members of one workspace.
 const MAX_MEMBERS: usize = 10_000;
+/// Largest `api_key_max_ttl_days`: ten years.
+const MAX_TTL_DAYS: u32 = 3650;
 /// Slugs named in a refusal.
 const MAX_NAMED: usize = 10;
 /// What goes with its workspace, users before what they use.
@@ -60,6 +62,9 @@ pub struct Body {
     /// For all of it together.
     #[serde(default)]
     pub rate_limits: Vec<RateLimit>,
+    /// How long its API keys may live at most, in days; `None` = for ever. Ours.
+    #[serde(default)]
+    pub api_key_max_ttl_days: Option<u32>,
 }
 
 /// What the API keys of a workspace start from.
@@ -112,6 +117,12 @@ impl Body {
         }
         take_list(limits::usage(fields), &mut self.usage_limits);
         take_list(limits::rates(fields), &mut self.rate_limits);
+        fields
+            .typed("api_key_max_ttl_days", "must be a whole number of days, or null")
+            .set(&mut self.api_key_max_ttl_days);
+        if self.api_key_max_ttl_days.is_some_and(|days| !(1..=MAX_TTL_DAYS).contains(&days)) {
+            fields.fault("api_key_max_ttl_days", format_args!("must be 1 to {MAX_TTL_DAYS}"));
+        }
     }
 }
 
@@ -324,6 +335,7 @@ fn shown(object: &Object, body: &Body) -> Value {
         "defaults": body.defaults,
         "usage_limits": body.usage_limits,
         "rate_limits": body.rate_limits,
+        "api_key_max_ttl_days": body.api_key_max_ttl_days,
         "object": OBJECT,
     })
 }

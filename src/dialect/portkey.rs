@@ -46,6 +46,7 @@ mod reach;
 mod sample;
 mod service_account;
 mod steering;
+mod stored_config;
 mod strip;
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,7 @@ pub use containment::SAFE_CHECKS;
 pub use describe::{Description, FieldDescription, Place, TargetDescription, ValueSource};
 pub use peek::{BodyScan, Progress};
 pub use plan::{Mode, Plan};
+pub use stored_config::check as check_stored_config;
 pub use trail::Blame;
 pub use uses::Use;
 

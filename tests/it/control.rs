@@ -1,6 +1,9 @@
 //! The control plane as its clients meet it: over HTTP, on a database of its own.
 
+mod api_keys;
+mod audit_log;
 mod canaries;
+mod configs;
 mod feed;
 mod secret_references;
 mod stage;

@@ -4,7 +4,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::KeyType;
-use crate::control::workspace;
+use crate::control::{
+    fields::{Fields, Given, Length},
+    slug,
+    store::{Kind, StoreError, Tenant},
+    workspace,
+};
+
+/// Largest `metadata`, in bytes of JSON: it travels in a header of each request.
+const MAX_METADATA: usize = 4096;
 
 /// What the requests of a key start from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +31,65 @@ pub struct Defaults {
 // === impl Defaults ===
 
 impl Defaults {
+    /// Takes over what is given, field by field; `null` for all of it clears all of it.
+    pub(super) async fn take(
+        &mut self,
+        fields: &mut Fields<'_>,
+        tenant: &mut Tenant,
+        workspace_id: &str,
+    ) -> Result<(), StoreError> {
+        let mut given = match fields.object("defaults") {
+            Given::Value(given) => given,
+            Given::Null => {
+                *self = Self::default();
+                return Ok(());
+            }
+            Given::Absent => return Ok(()),
+        };
+        given.typed("metadata", "must be an object, or null").set(&mut self.metadata);
+        let bytes = self.metadata.as_ref().map(|metadata| json!(metadata).to_string().len());
+        if bytes.is_some_and(|bytes| bytes > MAX_METADATA) {
+            given.fault("metadata", format_args!("must be {MAX_METADATA} bytes of JSON at most"));
+        }
+        given.flag("allow_config_override").set(&mut self.allow_config_override);
+        given.text("config_id", Length(0, slug::MAX)).set(&mut self.config_id);
+        self.config_id = self.config_id.take().filter(|name| !name.is_empty());
+        if let Some(name) = &self.config_id {
+            match self.config(tenant, name, workspace_id).await? {
+                Some((_, slug)) => self.config_id = Some(slug),
+                None => given.fault("config_id", "names no config that this key may use"),
+            }
+        }
+        fields.absorb(given);
+        Ok(())
+    }
+
+    /// Id of the config that is named, which cannot be removed while it is.
+    pub(super) async fn uses(
+        &self,
+        tenant: &mut Tenant,
+        workspace_id: &str,
+    ) -> Result<Vec<(Kind, String)>, StoreError> {
+        let Some(name) = &self.config_id else { return Ok(Vec::new()) };
+        let config = self.config(tenant, name, workspace_id).await?;
+        Ok(config.into_iter().map(|(id, _)| (Kind::Config, id)).collect())
+    }
+
+    /// Id and slug of the config that `name` stands for in this workspace.
+    async fn config(
+        &self,
+        tenant: &mut Tenant,
+        name: &str,
+        workspace_id: &str,
+    ) -> Result<Option<(String, String)>, StoreError> {
+        let found = tenant.named(Kind::Config, name).await?.into_iter();
+        // A key of a workspace reaches that workspace's configs first, then the organisation's; another only the latter.
+        let mut reached: Vec<_> =
+            found.filter(|config| config.workspace_id.is_empty() || config.workspace_id == workspace_id).collect();
+        reached.sort_by_key(|config| config.workspace_id.is_empty());
+        Ok(reached.into_iter().next().map(|config| (config.id, config.slug)))
+    }
+
     /// As a data plane reads it, on top of what the keys of the workspace start from: its metadata beats the key's, its
     /// config is for users' keys that name none.
     pub(super) fn snapshot_member(&self, kind: KeyType, workspace: Option<&workspace::Defaults>) -> Value {

@@ -74,6 +74,21 @@ pub struct Record {
     pub fields: Vec<String>,
 }
 
+/// Which writes are listed. Empty lets all pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordFilter {
+    /// From then on, in milliseconds since 1970.
+    pub from: i64,
+    /// Until then.
+    pub until: i64,
+    /// Id of who did it.
+    pub actor: String,
+    /// To what kind of object, as [`Kind`] spells it.
+    pub kind: String,
+    /// Any of these happened; none means that none did.
+    pub actions: Vec<&'static str>,
+}
+
 /// What an object has been since some moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revision {
@@ -310,6 +325,46 @@ impl Tenant {
             WHERE organisation_id = $1 ORDER BY id DESC LIMIT $2";
         let rows = self.tx.rows(SQL, &[Arg::Text(&self.organisation), Arg::Number(limit)]).await?;
         rows.iter().map(Record::from_row).collect()
+    }
+
+    /// A page of the writes that pass, the newest first, and how many there are.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn audit_page(&mut self, filter: &RecordFilter, page: Page) -> Result<(i64, Vec<Record>), StoreError> {
+        macro_rules! passing {
+            ($what:literal, $rest:literal) => {
+                concat!(
+                    "SELECT ",
+                    $what,
+                    " FROM audit WHERE organisation_id = $1 AND at >= $2 AND at <= $3 ",
+                    "AND ($4 = '' OR actor = $4) AND ($5 = '' OR kind = $5) AND $6 LIKE '%,' || action || ',%'",
+                    $rest
+                )
+            };
+        }
+        let actions = format!(",{},", filter.actions.join(","));
+        let (limit, offset) = (page.size, page.index.saturating_mul(page.size));
+        let number = |number: usize| Arg::Number(i64::try_from(number).unwrap_or(i64::MAX));
+        let organisation = self.organisation.clone();
+        let args = [
+            Arg::Text(&organisation),
+            Arg::Number(filter.from),
+            Arg::Number(filter.until),
+            (&filter.actor).into(),
+            (&filter.kind).into(),
+            (&actions).into(),
+            number(limit),
+            number(offset),
+        ];
+        let counted = self.tx.row(passing!("COUNT(*)", ""), &args[..6]).await?;
+        let total = counted.map_or(Ok(0), |row| row.number(0))?;
+        let sql = passing!(
+            "id, version, at, actor, action, kind, object_id, slug, fields",
+            " ORDER BY id DESC LIMIT $7 OFFSET $8"
+        );
+        let rows = self.tx.rows(sql, &args).await?;
+        Ok((total, rows.iter().map(Record::from_row).collect::<Result<_, _>>()?))
     }
 
     /// The hashes by which the objects of this kind are presented, by the id of the object.

@@ -304,6 +304,9 @@ impl Change {
 // === impl Action ===
 
 impl Action {
+    /// Everything that can happen.
+    pub const ALL: [Self; 5] = [Self::Created, Self::Updated, Self::AddressChanged, Self::Rotated, Self::Deleted];
+
     /// Its spelling in the audit log.
     pub const fn as_str(self) -> &'static str {
         match self {
