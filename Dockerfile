@@ -29,6 +29,7 @@ RUN sed -i '/^\[\[\(test\|bench\)\]\]/,/^$/d' Cargo.toml \
  && cargo build --locked --profile "$PROFILE" --target "$target" --bin sidekey
 
 COPY src ./src
+COPY config/prices.yaml ./config/
 RUN target=$(rustc --print host-tuple) \
  && touch src/lib.rs src/main.rs \
  && cargo build --locked --profile "$PROFILE" --target "$target" --bin sidekey \

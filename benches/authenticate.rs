@@ -62,7 +62,7 @@ fn authenticate(criterion: &mut Criterion) {
     let client = clients.authenticate(&mut head(&secret(7)), &snapshot).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     group.bench_function("two rate limits", |bencher| {
-        bencher.iter(|| runtime.block_on(clients.admit(black_box(&client))).unwrap());
+        bencher.iter(|| runtime.block_on(clients.admit(black_box(&client), &[], &snapshot)).unwrap());
     });
     group.finish();
 }

@@ -29,7 +29,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     admin::{Admin, Operator, OperatorError, Vitals},
-    clients::{Clients, HashKeyError},
+    clients::{Clients, ClientsError},
     config::Config,
     dialect::portkey::Portkey,
     feed::{
@@ -75,9 +75,9 @@ pub enum StartError {
     /// `upstream.*` cannot be used.
     #[error("the gateway cannot be reached as configured")]
     Upstream(#[from] UpstreamError),
-    /// `api_key_hash_file`.
+    /// `api_key_hash_file` or `limits.price_file`.
     #[error("API keys cannot be checked")]
-    HashKeys(#[from] HashKeyError),
+    Keys(#[from] ClientsError),
     /// `listen` or `tls.*`.
     #[error("clients cannot be served")]
     Clients(#[from] BindError),
@@ -265,7 +265,7 @@ impl StartError {
             Self::Managers(_)
             | Self::Upstream(_)
             | Self::Operator(_)
-            | Self::HashKeys(_)
+            | Self::Keys(_)
             | Self::Audit(_)
             | Self::Clients(BindError::Tls(_)) => true,
             Self::Clients(BindError::Listen { .. }) | Self::Admin { .. } => false,

@@ -4,7 +4,8 @@
 //! authenticate   presented → hash_keys → the snapshot's key, in one way and time for every stranger
 //!                scope     what the path needs, and whether the key has it
 //!                defaults  the key's metadata and config onto the request
-//! admit          limits     requests, tokens and money per window of time
+//! admit          limits     requests, tokens and money per window of time, of key, workspace and virtual keys
+//! settle         prices     what the answer has used, and what that costs
 //! ```
 //!
 //! With `client_auth: none` everybody is let in and belongs to the workspace that the configuration names, if any. Portkey's
@@ -14,12 +15,14 @@ mod defaults;
 mod hash_keys;
 mod limits;
 mod presented;
+mod prices;
 mod scope;
 mod window;
 
 pub use self::{
     hash_keys::{HashKeyError, HashKeys},
-    limits::{Amounts, Quota, Remaining},
+    limits::{Quota, Remaining},
+    prices::PriceError,
 };
 
 use std::{
@@ -33,10 +36,17 @@ use http::request::Parts;
 use subtle::{Choice, ConstantTimeEq};
 use time::OffsetDateTime;
 
-use self::limits::Limits;
+use self::{
+    limits::{Amounts, Limits},
+    prices::Prices,
+};
 use crate::{
-    metric::Metrics,
-    model::{ApiKey, Caller, Counted, Defaults, KeyHash, Lifespan, RateUnit, Scope, Scopes, Snapshot, Spent},
+    dialect::usage::Usage,
+    metric::{Metrics, OutcomeLabels},
+    model::{
+        Account, AccountKind, ApiKey, Caller, Counted, Defaults, Entity, KeyHash, Lifespan, RateUnit, Scope, Scopes,
+        Snapshot, Spent,
+    },
 };
 
 /// What the operator decides about clients.
@@ -44,6 +54,8 @@ use crate::{
 pub struct Settings {
     /// `client_auth`.
     pub auth: Auth,
+    /// `limits.price_file`; `None` = the prices that are built in.
+    pub price_file: Option<PathBuf>,
     /// What the time is.
     pub clock: Clock,
 }
@@ -73,6 +85,8 @@ pub struct Clients {
     gate: Gate,
     clock: Clock,
     limits: Limits,
+    prices: Prices,
+    metrics: Arc<Metrics>,
 }
 
 /// A client that was let in.
@@ -84,6 +98,32 @@ pub struct Client {
     pub key: Option<Arc<ApiKey>>,
     /// Whether the request can use up a budget.
     pub spends: bool,
+    /// Whether its answer uses tokens even if it does not say so.
+    pub generates: bool,
+}
+
+/// A request that was let in: who is charged for it.
+#[derive(Clone, Debug, Default)]
+pub struct Admission {
+    /// Key and workspace, then virtual keys.
+    accounts: Vec<Arc<Account>>,
+    /// For how many of them the request is counted already. Of several virtual keys, the reply tells which was used.
+    counted: usize,
+    /// Whether the answer uses tokens even if it does not say so.
+    pub generates: bool,
+    /// What is left, for the client.
+    pub quota: Quota,
+}
+
+/// Why clients cannot be let in as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientsError {
+    /// `api_key_hash_file`.
+    #[error("the keys of hashes cannot be used")]
+    HashKeys(#[from] HashKeyError),
+    /// `limits.price_file`.
+    #[error("the prices cannot be used")]
+    Prices(#[from] PriceError),
 }
 
 /// Why a client was not let in. `proxy/reject.rs` turns each into status and code.
@@ -119,11 +159,11 @@ pub enum Denied {
         /// The key's id.
         key: Arc<str>,
     },
-    /// The key has asked too often.
-    #[error("API key {key} has reached {} {}", counts.as_str(), per.as_str())]
+    /// There were too many requests.
+    #[error("{} has reached {} {}", account.name, counts.as_str(), per.as_str())]
     RateLimited {
-        /// The key's id.
-        key: Arc<str>,
+        /// Whose limit it is.
+        account: Arc<Account>,
         /// Which limit.
         counts: Counted,
         /// Which limit.
@@ -133,11 +173,11 @@ pub enum Denied {
         /// What is left of all.
         quota: Box<Quota>,
     },
-    /// The key has used up a budget.
-    #[error("API key {key} has used up its budget")]
+    /// A budget is used up.
+    #[error("{} has used up its budget", account.name)]
     BudgetExhausted {
-        /// The key's id.
-        key: Arc<str>,
+        /// Whose budget it is.
+        account: Arc<Account>,
         /// Of what; `None` = the control plane says so.
         counts: Option<Spent>,
         /// When it starts anew; `None` = not by itself.
@@ -165,10 +205,8 @@ static NOBODY: LazyLock<KeyHash> = LazyLock::new(|| KeyHash {
         workspace_id: None,
         scopes: Scopes::default(),
         lifespan: Lifespan { active: false, expires_at: None },
-        exhausted: false,
+        account: None,
         defaults: Defaults::default(),
-        rate_limits: [].into(),
-        usage_limits: [].into(),
         fault: None,
     }),
 });
@@ -209,12 +247,24 @@ impl Denied {
     pub fn key(&self) -> Option<&str> {
         match self {
             Self::Unauthorized { key, reason: _ } => key.as_deref(),
-            Self::Misconfigured { key, .. }
-            | Self::Scope { key, .. }
-            | Self::ConfigOverride { key }
-            | Self::RateLimited { key, .. }
-            | Self::BudgetExhausted { key, .. } => Some(key),
+            Self::Misconfigured { key, .. } | Self::Scope { key, .. } | Self::ConfigOverride { key } => Some(key),
+            Self::RateLimited { account, .. } | Self::BudgetExhausted { account, .. } => match account.kind {
+                AccountKind::ApiKey => Some(&account.id),
+                AccountKind::VirtualKey | AccountKind::Workspace => None,
+            },
             Self::Metadata => None,
+        }
+    }
+}
+
+// === impl ClientsError ===
+
+impl ClientsError {
+    /// The key of the configuration that is at fault.
+    pub const fn key(&self) -> &'static str {
+        match self {
+            Self::HashKeys(_) => "api_key_hash_file",
+            Self::Prices(_) => "limits.price_file",
         }
     }
 }
@@ -245,13 +295,14 @@ impl Clients {
     /// Clients by `settings`.
     ///
     /// # Errors
-    /// [`HashKeyError`] when `api_key_hash_file` cannot be used.
-    pub fn new(settings: Settings, metrics: Arc<Metrics>) -> Result<Self, HashKeyError> {
+    /// [`ClientsError`] when a file cannot be used.
+    pub fn new(settings: Settings, metrics: Arc<Metrics>) -> Result<Self, ClientsError> {
         let gate = match settings.auth {
             Auth::Open { workspace } => Gate::Open { workspace },
             Auth::ApiKey { hash_file } => Gate::ApiKey { keys: HashKeys::load(hash_file)? },
         };
-        Ok(Self { gate, clock: settings.clock, limits: Limits::new(metrics) })
+        let prices = Prices::load(settings.price_file)?;
+        Ok(Self { gate, clock: settings.clock, limits: Limits::new(Arc::clone(&metrics)), prices, metrics })
     }
 
     /// Decides whether the client of a request may make it, and puts what its key says onto the head.
@@ -259,6 +310,8 @@ impl Clients {
     /// # Errors
     /// [`Denied`]; the request goes no further.
     pub fn authenticate(&self, head: &mut Parts, snapshot: &Snapshot) -> Result<Client, Denied> {
+        let (method, path) = (&head.method, head.uri.path());
+        let (spends, generates) = (scope::spends(method, path), scope::generates(method, path));
         let keys = match &self.gate {
             Gate::Open { workspace } => {
                 // A workspace that the snapshot does not know stays in force under its name, and so may use nothing of its own.
@@ -266,7 +319,7 @@ impl Clients {
                     Some(id) => id.clone(),
                     None => configured.into(),
                 });
-                return Ok(Client { caller: Caller { workspace }, key: None, spends: false });
+                return Ok(Client { caller: Caller { workspace }, key: None, spends, generates });
             }
             Gate::ApiKey { keys } => keys,
         };
@@ -278,11 +331,6 @@ impl Clients {
         if let Some(reason) = &key.fault {
             return Err(Denied::Misconfigured { key: Arc::clone(&key.id), reason: Arc::clone(reason) });
         }
-        if limits::needs_usage(key) {
-            // Without counting, such a limit would be none.
-            let reason = "limits of tokens and money cannot be counted by this version; use limits of requests".into();
-            return Err(Denied::Misconfigured { key: Arc::clone(&key.id), reason });
-        }
         if let Some(needed) = scope::needed(&head.method, head.uri.path())
             && !key.scopes.contains(needed)
         {
@@ -290,24 +338,49 @@ impl Clients {
         }
         defaults::apply(key, &mut head.headers)?;
         let caller = Caller { workspace: key.workspace_id.clone() };
-        Ok(Client { caller, key: Some(Arc::clone(key)), spends: scope::spends(&head.method, head.uri.path()) })
+        Ok(Client { caller, key: Some(Arc::clone(key)), spends, generates })
     }
 
-    /// Counts a request of `client`, if its key has room for one.
+    /// Counts a request of `client` that is to be made with `entities`, if all that are charged for it have room for one.
     ///
     /// # Errors
     /// [`Denied`]; it goes no further, and is not counted.
-    pub async fn admit(&self, client: &Client) -> Result<Quota, Denied> {
-        match &client.key {
-            Some(key) => self.limits.admit(key, client.spends, self.now()).await,
-            None => Ok(Quota::default()),
+    pub async fn admit(
+        &self,
+        client: &Client,
+        entities: &[Arc<Entity>],
+        snapshot: &Snapshot,
+    ) -> Result<Admission, Denied> {
+        let workspace = client.caller.workspace.as_deref().and_then(|id| snapshot.workspace_account(id));
+        let key = client.key.as_ref().and_then(|key| key.account.as_ref());
+        let mut accounts: Vec<_> = key.into_iter().chain(workspace).cloned().collect();
+        let mut counted = accounts.len();
+        for account in entities.iter().filter_map(|entity| entity.account.as_ref()) {
+            if !accounts.iter().any(|other| Arc::ptr_eq(other, account)) {
+                accounts.push(Arc::clone(account));
+            }
         }
+        if entities.len() <= 1 {
+            counted = accounts.len();
+        }
+        let quota = self.limits.admit(&accounts, counted, client.spends, self.now()).await?;
+        Ok(Admission { accounts, counted, generates: client.generates, quota })
     }
 
-    /// Adds what the answer to a request of `client` has cost.
-    pub fn settle(&self, client: &Client, amounts: Amounts) {
-        if let Some(key) = &client.key {
-            self.limits.settle(key, amounts, self.now());
+    /// Charges what the answer to a request has used; `asked` is the model that was asked for.
+    pub fn settle(&self, admission: &Admission, usage: &Usage, asked: Option<&str>) {
+        let (cost, listed) = self.prices.cost(usage.model.as_deref(), asked, &usage.tokens);
+        if usage.tokens.total() > 0 {
+            let outcome = if usage.estimated { "estimated" } else { "counted" };
+            self.metrics.usage_answers.get_or_create(&OutcomeLabels { outcome }).inc();
+            if !listed {
+                self.metrics.usage_unpriced.inc();
+            }
+        }
+        let now = self.now();
+        for (at, account) in admission.accounts.iter().enumerate() {
+            let requests = u64::from(at >= admission.counted);
+            self.limits.settle(account, Amounts { requests, tokens: usage.tokens.total(), cost }, now);
         }
     }
 
@@ -320,13 +393,39 @@ impl Clients {
     pub fn refresh(&self, snapshot: Option<&Snapshot>) {
         match &self.gate {
             Gate::Open { .. } => {}
-            Gate::ApiKey { keys } => {
-                keys.refresh();
-                if let Some(snapshot) = snapshot {
-                    self.limits.sweep(snapshot, self.now());
-                }
-            }
+            Gate::ApiKey { keys } => keys.refresh(),
         }
+        self.prices.refresh();
+        if let Some(snapshot) = snapshot {
+            self.limits.sweep(snapshot, self.now());
+        }
+    }
+}
+
+// === impl Admission ===
+
+impl Admission {
+    /// Whether there is something to settle: tokens or money are limited, or it is not known yet whose request it was.
+    pub fn is_open(&self) -> bool {
+        self.counted < self.accounts.len() || self.counts_usage()
+    }
+
+    /// Whether tokens or money are limited.
+    pub fn counts_usage(&self) -> bool {
+        self.accounts.iter().any(|account| limits::needs_usage(account))
+    }
+
+    /// It turned out that of all virtual keys these were used.
+    pub fn used(&mut self, entities: &[Arc<Entity>]) {
+        let is_used = |account: &Arc<Account>| {
+            entities.iter().filter_map(|entity| entity.account.as_ref()).any(|used| Arc::ptr_eq(used, account))
+        };
+        let mut at = 0;
+        let counted = self.counted;
+        self.accounts.retain(|account| {
+            at += 1;
+            at <= counted || is_used(account)
+        });
     }
 }
 

@@ -1,6 +1,8 @@
-//! How a gateway's requests name entities and receive credentials. One dialect so far: [`portkey`].
+//! How a gateway's requests name entities and receive credentials (one dialect so far: [`portkey`]), and how answers say what
+//! they have used ([`usage`]).
 
 pub mod portkey;
+pub mod usage;
 
 use std::sync::Arc;
 

@@ -64,7 +64,11 @@ pub struct Metrics {
     pub redactions: Counter,
     /// Lines of the use audit, by outcome (`written`, `dropped`).
     pub audit_lines: Family<OutcomeLabels, Counter>,
-    /// API keys that reached the alert threshold of a budget, by what it counts.
+    /// Answers whose tokens were charged, by outcome (`counted`, `estimated`).
+    pub usage_answers: Family<OutcomeLabels, Counter>,
+    /// Answers of models that the price list does not know.
+    pub usage_unpriced: Counter,
+    /// Budgets that reached their alert threshold, by what they count.
     pub usage_alerts: Family<CountedLabels, Counter>,
     /// Requests to the operator API, by operation and outcome code.
     pub operator_requests: Family<OperatorLabels, Counter>,
@@ -186,6 +190,8 @@ impl Metrics {
             snapshot_set_aside: Gauge::default(),
             redactions: Counter::default(),
             audit_lines: Family::default(),
+            usage_answers: Family::default(),
+            usage_unpriced: Counter::default(),
             usage_alerts: Family::default(),
             operator_requests: Family::default(),
             webhooks: Family::default(),
@@ -259,7 +265,13 @@ impl Metrics {
         r.register("snapshot_set_aside", "Objects of the current snapshot set aside", self.snapshot_set_aside.clone());
         r.register("redactions", "Injected values found in a reply and replaced", self.redactions.clone());
         r.register("audit_lines", "Lines of the use audit by outcome", self.audit_lines.clone());
-        r.register("usage_alerts", "API keys that reached the alert threshold of a budget", self.usage_alerts.clone());
+        r.register("usage_answers", "Answers whose tokens were charged by outcome", self.usage_answers.clone());
+        r.register(
+            "usage_unpriced",
+            "Answers of models that the price list does not know",
+            self.usage_unpriced.clone(),
+        );
+        r.register("usage_alerts", "Budgets that reached their alert threshold", self.usage_alerts.clone());
         r.register(
             "operator_requests",
             "Requests to the operator API by operation and outcome code",
@@ -310,6 +322,7 @@ mod tests {
         metrics.recoveries.get_or_create(&OutcomeLabels { outcome: "" }).inc();
         metrics.snapshot_loads.get_or_create(&OutcomeLabels { outcome: "" }).inc();
         metrics.audit_lines.get_or_create(&OutcomeLabels { outcome: "" }).inc();
+        metrics.usage_answers.get_or_create(&OutcomeLabels { outcome: "" }).inc();
         metrics.usage_alerts.get_or_create(&CountedLabels { counts: "" }).inc();
         metrics.operator_requests.get_or_create(&OperatorLabels { operation: "", code: "" }).inc();
         metrics.webhooks.get_or_create(&WebhookLabels { source: "", outcome: "" }).inc();

@@ -4,6 +4,7 @@
 //! whose entities carry their effective fields, so that nothing later re-checks: what cannot be linked is either a reason
 //! to refuse the whole snapshot (strict) or is set aside with everything that depends on it.
 
+mod account;
 mod api_key;
 mod auth;
 mod entity;
@@ -17,6 +18,7 @@ mod reference;
 mod snapshot;
 mod status;
 
+pub use account::{Account, AccountKind};
 pub use api_key::{
     ApiKey, Counted, Defaults, KeyHash, NANODOLLARS, RateLimit, RateUnit, Reset, Scope, Scopes, Spent, UsageLimit,
 };

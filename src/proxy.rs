@@ -2,17 +2,18 @@
 //!
 //! ```text
 //! server      accepts, sheds, drains        connection   TLS, HTTP/1.1 or 2, head and idle times
-//! handle      snapshot → route → authenticate → peek → plan → resolve → apply → send → recover → redact
+//! handle      snapshot → route → authenticate → peek → plan → admit → resolve → apply → send → recover → redact
 //! upstream    pooled HTTP/1.1               websocket    a planned handshake, then bytes
 //! peek, body  streams, unbuffered           redact       injected values out of replies
 //! recovery    a refused credential is looked after, and the request sent again
 //! reject      the only table of errors      access       the only line about a request
-//! audit       who used which credential
+//! audit       who used which credential     bill     what an answer has used, and who is charged
 //! ```
 
 mod access;
 mod activity;
 pub mod audit;
+mod bill;
 mod body;
 mod connection;
 mod heartbeat;
@@ -51,6 +52,7 @@ use self::{
     access::Access,
     activity::InFlight,
     audit::Audit,
+    bill::Bill,
     body::RequestBody,
     peek::{Budget, Peeked},
     recovery::{Keeping, Reply, Spare},
@@ -58,10 +60,10 @@ use self::{
     websocket::{Handshake, Sessions},
 };
 use crate::{
-    clients::Clients,
+    clients::{Clients, Denied},
     dialect::{
         PlanError,
-        portkey::{Plan, Portkey, Route},
+        portkey::{PeekKind, Plan, Portkey, Route},
     },
     feed::Feed,
     metric::Metrics,
@@ -184,12 +186,19 @@ impl Proxy {
         }
         let client = self.clients.authenticate(&mut head, &snapshot)?;
         access.client(&client);
-        let quota = self.clients.admit(&client).await?;
         let kind = self.dialect.peek_kind(&head);
         let Limits { model_peek_bytes, head_timeout, .. } = self.limits;
         let (peek, body) = Peeked::read(body, &kind, model_peek_bytes, head_timeout, &self.peeked).await?;
         let plan = self.dialect.plan(&head, &peek, &snapshot, &client.caller, OffsetDateTime::now_utc())?;
         access.planned(&plan);
+        let admission = self.clients.admit(&client, &plan.entities, &snapshot).await?;
+        if handshake.is_some() && admission.counts_usage() {
+            // Nobody reads along with a session, so that such a limit would be none.
+            let reason = "limits of tokens and money cannot be counted in WebSocket sessions".into();
+            let key = client.key.as_ref().map_or_else(|| "-".into(), |key| Arc::clone(&key.id));
+            return Err(Denied::Misconfigured { key, reason }.into());
+        }
+        let quota = admission.quota;
         let resolved = self.resolver.resolve(&plan.mappings).await?;
         access.resolved(&resolved);
         let credentials: Vec<Arc<Credential>> = resolved.into_iter().map(|resolved| resolved.credential).collect();
@@ -203,13 +212,34 @@ impl Proxy {
         access.used(&plan, &head);
         access.sending();
 
+        let sent = body.progress().filter(|_| matches!(kind, PeekKind::Json));
+        let mut bill = Bill::open(&self.clients, admission, peek.model.as_ref().map(|model| &*model.value), sent);
+        if bill.is_some() {
+            // So that the answer can be read along with.
+            head.headers.remove(ACCEPT_ENCODING);
+        }
         let method = head.method.clone();
-        let response = self.upstream.send(head, body).await?;
+        let response = match self.upstream.send(head, body).await {
+            Ok(response) => response,
+            Err(error) => {
+                // What took too long to answer may have been worked on.
+                if let Some(bill) = bill
+                    && !matches!(error, SendError::Timeout(_))
+                {
+                    bill.void();
+                }
+                return Err(error.into());
+            }
+        };
         let mut reply = Reply { response, redactor };
         if let Some(spare) = spare {
             reply = self.recover(&plan, credentials, spare, reply, access).await;
         }
         let Reply { mut response, redactor } = reply;
+        if let Some(bill) = &mut bill {
+            let used = self.dialect.used(&plan, response.headers());
+            bill.answered(response.status(), response.headers(), used.as_deref());
+        }
         if let (StatusCode::SWITCHING_PROTOCOLS, Some(handshake)) = (response.status(), handshake) {
             if let Some(redactor) = redactor {
                 redactor.headers(response.headers_mut());
@@ -218,10 +248,13 @@ impl Proxy {
         }
         hop::strip_response(response.headers_mut());
         quota.write(response.headers_mut());
-        match redactor {
-            Some(redactor) => redactor.reply(&method, response, access.request_id).await.map_err(Refusal::ReplyBroken),
-            None => Ok(response.map(|body| ResponseBody::stream(body, None))),
-        }
+        let response = match redactor {
+            Some(redactor) => {
+                redactor.reply(&method, response, access.request_id).await.map_err(Refusal::ReplyBroken)?
+            }
+            None => response.map(|body| ResponseBody::stream(body, None)),
+        };
+        Ok(response.map(|body| body.billed(bill)))
     }
 
     /// Puts credentials on the head of a request, and remembers them for the reply.

@@ -140,7 +140,7 @@ impl Means {
             problems.push(("tls", chain(&error)));
         }
         if let Err(error) = Clients::new(config.clients.clone(), Arc::clone(&metrics)) {
-            problems.push(("api_key_hash_file", chain(&error)));
+            problems.push((error.key(), chain(&error)));
         }
         if let Some(Err(error)) = config.admin.token_file.clone().map(TokenFile::open) {
             problems.push(("admin_token_file", chain(&error)));

@@ -94,7 +94,7 @@ impl Question {
             Exit::Usage
         })?;
         let clients = Clients::new(config.clients.clone(), Arc::new(Metrics::new())).map_err(|error| {
-            screen.line(format_args!("{name}: api_key_hash_file: {}", printable(&chain(&error))));
+            screen.line(format_args!("{name}: {}: {}", error.key(), printable(&chain(&error))));
             Exit::Usage
         })?;
         let Some(settings) = &config.snapshot else {

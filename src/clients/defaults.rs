@@ -80,10 +80,8 @@ mod tests {
             workspace_id: None,
             scopes: Scopes::default(),
             lifespan: Lifespan::UNLIMITED,
-            exhausted: false,
+            account: None,
             defaults: Defaults { metadata, config: config.map(Into::into), allow_config_override },
-            rate_limits: [].into(),
-            usage_limits: [].into(),
             fault: None,
         }
     }

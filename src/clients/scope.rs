@@ -91,6 +91,32 @@ pub(super) fn spends(method: &Method, path: &str) -> bool {
     !reads && !matches!(family, "" | "logs" | "audit-logs" | "analytics")
 }
 
+/// Whether a model works for the answer, so that it uses tokens even where it does not say so. What is not known here does.
+pub(super) fn generates(method: &Method, path: &str) -> bool {
+    const FREE: [&str; 15] = [
+        "",
+        "analytics",
+        "assistants",
+        "audit-logs",
+        "batches",
+        "feedback",
+        "files",
+        "fine_tuning",
+        "guardrails",
+        "logs",
+        "models",
+        "moderations",
+        "policies",
+        "uploads",
+        "vector_stores",
+    ];
+    let mut segments = path.strip_prefix("/v1/").unwrap_or_default().split('/').filter(|segment| !segment.is_empty());
+    let family = segments.next().unwrap_or_default();
+    let last = segments.next_back().unwrap_or_default();
+    let stored = family == "prompts" && last != "completions";
+    *method == Method::POST && !FREE.contains(&family) && !stored && last != "count_tokens"
+}
+
 // === impl Family ===
 
 impl Family {
@@ -178,6 +204,23 @@ mod tests {
             ("GET", "/", false),
         ] {
             assert_eq!(spends(&method.parse().unwrap(), path), expected, "{method} {path}");
+        }
+        for (method, path, expected) in [
+            ("POST", "/v1/chat/completions", true),
+            ("POST", "/v1/embeddings", true),
+            ("POST", "/v1/messages", true),
+            ("POST", "/v1/proxy/model/m/invoke", true),
+            ("POST", "/v1/prompts/p/completions", true),
+            ("POST", "/v1/something/new", true),
+            ("POST", "/v1/messages/count_tokens", false),
+            ("POST", "/v1/prompts/p/render", false),
+            ("POST", "/v1/files", false),
+            ("POST", "/v1/batches", false),
+            ("GET", "/v1/models", false),
+            ("GET", "/v1/responses/r", false),
+            ("GET", "/", false),
+        ] {
+            assert_eq!(generates(&method.parse().unwrap(), path), expected, "{method} {path}");
         }
         assert_eq!(needed(&Method::GET, "/"), None);
         for scope in Scope::ALL {

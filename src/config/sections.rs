@@ -44,7 +44,7 @@ pub fn unbuilt(reader: &mut Reader<'_>) {
     reader.later("webhook_listen", "there are no webhooks yet");
 }
 
-/// `client_auth`, `api_key_hash_file`, `workspace`.
+/// `client_auth`, `api_key_hash_file`, `workspace`, `limits.price_file`.
 pub fn clients(reader: &mut Reader<'_>) -> clients::Settings {
     let wants_keys = reader.word("client_auth", &[("none", false), ("api_key", true)]);
     let hash_file = reader.optional("api_key_hash_file", value::readable_file);
@@ -61,7 +61,8 @@ pub fn clients(reader: &mut Reader<'_>) -> clients::Settings {
         (true, Some(hash_file)) => Auth::ApiKey { hash_file },
         (true, None) | (false, _) => Auth::Open { workspace },
     };
-    clients::Settings { auth, ..clients::Settings::default() }
+    let price_file = reader.optional("limits.price_file", value::readable_file);
+    clients::Settings { auth, price_file, ..clients::Settings::default() }
 }
 
 /// `listen`, `tls.*`, `upstream.*`, `limits.*`; `keys`: whether clients have to show an API key.

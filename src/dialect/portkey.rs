@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use super::PlanError;
 use crate::{
-    model::{Caller, Snapshot},
+    model::{Caller, Entity, Snapshot},
     secret::Credential,
 };
 
@@ -213,5 +213,10 @@ impl Portkey {
     /// past. Nobody, if none of ours.
     pub fn blame(&self, plan: &Plan, status: StatusCode, headers: &HeaderMap) -> Blame {
         trail::blame(plan, status, headers)
+    }
+
+    /// The entities of a plan whose target was used last, where a reply tells; `None` where it does not.
+    pub fn used(&self, plan: &Plan, headers: &HeaderMap) -> Option<Vec<Arc<Entity>>> {
+        trail::used(plan, headers)
     }
 }

@@ -1,14 +1,14 @@
 //! `api_keys[]`: who a client is, what it may do, and how much of it.
 //!
 //! A key's secret is nowhere in a snapshot; its keyed hash is (HMAC-SHA-256 of the secret's text, hexadecimal, with the id of
-//! the key it was made under). Amounts are whole: requests, tokens, and for money nano-dollars, so that sums never round.
+//! the key it was made under).
 
 use std::{collections::HashMap, sync::Arc};
 
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
-use super::Lifespan;
+use super::{Account, Lifespan};
 
 /// One dollar, in the unit of [`UsageLimit::limit`] and every cost.
 pub const NANODOLLARS: u64 = 1_000_000_000;
@@ -24,14 +24,10 @@ pub struct ApiKey {
     pub scopes: Scopes,
     /// Usable or not. A key that is exhausted counts as active here.
     pub lifespan: Lifespan,
-    /// Whether the control plane says that its budget is spent (status `exhausted`).
-    pub exhausted: bool,
+    /// How much it may use; `None` = as much as it likes.
+    pub account: Option<Arc<Account>>,
     /// What its requests start from.
     pub defaults: Defaults,
-    /// How much per time; one for each unit and counted thing.
-    pub rate_limits: Arc<[RateLimit]>,
-    /// How much per period.
-    pub usage_limits: Arc<[UsageLimit]>,
     /// Why it was set aside; its requests are answered `reference_misconfigured`. Never a secret.
     pub fault: Option<Arc<str>>,
 }

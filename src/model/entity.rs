@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{FieldSpec, Hidden, Lifespan, Mapping, Reference, Workspaces};
+use super::{Account, FieldSpec, Hidden, Lifespan, Mapping, Reference, Workspaces};
 use crate::secret::Credential;
 
 /// A linked virtual key or integration.
@@ -30,6 +30,8 @@ pub struct Entity {
     pub integration: Option<Arc<Entity>>,
     /// The workspaces an integration is shared with; [`Workspaces::All`] for virtual keys.
     pub shared_with: Workspaces,
+    /// How much is used with a virtual key at most; `None` = as much as one likes.
+    pub account: Option<Arc<Account>>,
     /// Why it was set aside; a request that names it is answered `reference_misconfigured`. Never a secret.
     pub fault: Option<Arc<str>>,
 }

@@ -11,6 +11,7 @@ mod entity;
 mod fields;
 mod findings;
 mod inherit;
+mod limits;
 mod literal;
 mod reference;
 mod scope;
@@ -100,7 +101,7 @@ pub fn link(json: &[u8], rules: &LinkRules<'_>) -> Result<Snapshot, SnapshotErro
     api_key::link(document.api_keys, &mut context, &mut findings, &mut snapshot);
 
     snapshot.references = references.into_usable();
-    snapshot.workspace_ids = workspaces.into_ids();
+    workspaces.fill(&mut snapshot);
     snapshot.ignored = findings.take_ignored();
     snapshot.objects_set_aside = findings.set_aside();
     let (problems, refused) = findings.into_problems();

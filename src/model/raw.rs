@@ -44,11 +44,18 @@ pub(super) struct Document<'a> {
 
 /// `workspaces[]`.
 #[derive(Deserialize)]
-pub(super) struct Workspace {
+pub(super) struct Workspace<'a> {
     #[serde(default)]
     pub(super) id: Given<String>,
     #[serde(default)]
     pub(super) slug: Given<String>,
+    #[serde(default)]
+    pub(super) status: Given<String>,
+    #[serde(default, borrow)]
+    pub(super) rate_limits: Given<Vec<&'a RawValue>>,
+    /// An object, or a list of them.
+    #[serde(default, borrow)]
+    pub(super) usage_limits: Given<&'a RawValue>,
 }
 
 /// `secret_references[]`.
@@ -123,6 +130,12 @@ pub(super) struct Entity<'a> {
     pub(super) allowed_workspaces: Given<Vec<String>>,
     #[serde(default, borrow)]
     pub(super) secret_mappings: Given<Vec<&'a RawValue>>,
+    /// Of a virtual key.
+    #[serde(default, borrow)]
+    pub(super) rate_limits: Given<Vec<&'a RawValue>>,
+    /// Of a virtual key: an object, or a list of them.
+    #[serde(default, borrow)]
+    pub(super) usage_limits: Given<&'a RawValue>,
 }
 
 /// `secret_mappings[]`.

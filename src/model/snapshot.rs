@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{ApiKey, Entity, KeyHash, Lifespan, Problem, Reference, api_key::ApiKeys, names::Names};
+use super::{Account, ApiKey, Entity, KeyHash, Lifespan, Problem, Reference, api_key::ApiKeys, names::Names};
 
 /// An immutable, linked snapshot. Built by [`super::link()`], swapped as a whole, held for the length of a request.
 #[derive(Default)]
@@ -30,6 +30,7 @@ pub struct Snapshot {
     /// How many objects are set aside, those that depend on a faulty one included.
     pub objects_set_aside: usize,
     pub(super) workspace_ids: HashMap<Arc<str>, Arc<str>>,
+    pub(super) workspace_accounts: HashMap<Arc<str>, Arc<Account>>,
     pub(super) virtual_keys: Names<Entity>,
     pub(super) integrations: Names<Entity>,
     pub(super) configs: Names<StoredConfig>,
@@ -136,6 +137,18 @@ impl Snapshot {
     /// Every API key, in document order.
     pub fn api_keys(&self) -> &[Arc<ApiKey>] {
         self.api_keys.keys()
+    }
+
+    /// What the workspace with this id may use; `None` = as much as it likes.
+    pub fn workspace_account(&self, id: &str) -> Option<&Arc<Account>> {
+        self.workspace_accounts.get(id)
+    }
+
+    /// Every account, in no order.
+    pub fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
+        let keys = self.api_keys().iter().filter_map(|key| key.account.as_ref());
+        let entities = self.virtual_keys.iter().filter_map(|entity| entity.account.as_ref());
+        keys.chain(entities).chain(self.workspace_accounts.values())
     }
 
     /// Every virtual key and integration, in no order.

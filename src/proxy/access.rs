@@ -161,8 +161,10 @@ impl Access {
     /// It is refused: says why, in words that are not for the client.
     pub fn refused(&mut self, refusal: &Refusal) {
         self.code = refusal.code();
-        if let Refusal::Client(denied) = refusal {
-            self.client = denied.key().map(Arc::from);
+        if let Refusal::Client(denied) = refusal
+            && let Some(key) = denied.key()
+        {
+            self.client = Some(Arc::from(key));
         }
         self.record_refusal(refusal);
         let request_id = self.request_id;
@@ -181,7 +183,7 @@ impl Access {
                 "A secret could not be resolved."
             ),
             Refusal::Client(denied) => {
-                let client = denied.key();
+                let client = self.client.as_deref();
                 match denied {
                     Denied::Misconfigured { reason, .. } => {
                         let class = FailureClass::Misconfigured.as_str();

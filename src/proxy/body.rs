@@ -16,6 +16,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::{
     activity::InFlight,
+    bill::Bill,
     peek::Hold,
     recovery::{Keeping, Kept},
     redact::{Redactor, Search},
@@ -50,6 +51,7 @@ pub enum Rest {
 #[derive(Debug, Default)]
 pub struct Progress {
     pieces: AtomicU64,
+    bytes: AtomicU64,
     over: AtomicBool,
 }
 
@@ -59,6 +61,8 @@ pub struct ResponseBody {
     source: Source,
     /// Searches trailers, when something was injected.
     redactor: Option<Redactor>,
+    /// Reads along, when what the answer has used is charged.
+    bill: Option<Bill>,
     /// Counts the request as running until the last byte.
     in_flight: Option<InFlight>,
 }
@@ -139,6 +143,7 @@ impl RequestBody {
         self.length = self.length.map(|length| length.saturating_sub(piece.len() as u64));
         if let Some(progress) = &self.progress {
             progress.pieces.fetch_add(1, Ordering::Relaxed);
+            progress.bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
         }
         if let Some(kept) = &self.kept {
             kept.piece(piece, whole);
@@ -210,6 +215,11 @@ impl Progress {
         self.pieces.load(Ordering::Relaxed)
     }
 
+    /// How many bytes these had.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// Whether the connection has let go of the body: nothing more of it is read.
     pub fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
@@ -221,12 +231,12 @@ impl Progress {
 impl ResponseBody {
     /// No body.
     pub fn empty() -> Self {
-        Self { source: Source::Full(None), redactor: None, in_flight: None }
+        Self { source: Source::Full(None), redactor: None, bill: None, in_flight: None }
     }
 
     /// A body of ours.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
-        Self { source: Source::Full(Some(bytes.into())), redactor: None, in_flight: None }
+        Self { source: Source::Full(Some(bytes.into())), redactor: None, bill: None, in_flight: None }
     }
 
     /// What is left of a body of ours.
@@ -239,14 +249,24 @@ impl ResponseBody {
 
     /// The gateway's body as it comes; its trailers are searched by `redactor`.
     pub(super) fn stream(body: ReplyBody, redactor: Option<Redactor>) -> Self {
-        Self { source: Source::Stream(body), redactor, in_flight: None }
+        Self { source: Source::Stream(body), redactor, bill: None, in_flight: None }
     }
 
     /// The gateway's body, of which the start is searched.
     pub(super) fn searched(body: ReplyBody, redactor: Redactor) -> Self {
         let search = Box::new(Search::new(&redactor));
         let source = Source::Searched { search, stream: Some(body), trailers: None };
-        Self { source, redactor: Some(redactor), in_flight: None }
+        Self { source, redactor: Some(redactor), bill: None, in_flight: None }
+    }
+
+    /// Has `bill` read along and settles it at the end.
+    #[must_use]
+    pub(super) fn billed(mut self, bill: Option<Bill>) -> Self {
+        self.bill = bill;
+        if self.is_end_stream() {
+            self.settle(true);
+        }
+        self
     }
 
     /// Counts the request as running until this body ends or is dropped.
@@ -256,24 +276,9 @@ impl ResponseBody {
         self
     }
 
-    fn frame(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
-        match (frame.into_trailers(), &self.redactor) {
-            (Ok(mut trailers), Some(redactor)) => {
-                redactor.headers(&mut trailers);
-                Frame::trailers(trailers)
-            }
-            (Ok(trailers), None) => Frame::trailers(trailers),
-            (Err(frame), _) => frame,
-        }
-    }
-}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = &mut *self;
+    /// The next frame of whatever it is.
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self;
         loop {
             let (search, stream, held) = match &mut this.source {
                 Source::Full(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
@@ -308,6 +313,48 @@ impl Body for ResponseBody {
                 }
             }
         }
+    }
+
+    fn settle(&mut self, ended: bool) {
+        if let Some(mut bill) = self.bill.take() {
+            bill.settle(ended);
+        }
+    }
+
+    fn frame(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        match (frame.into_trailers(), &self.redactor) {
+            (Ok(mut trailers), Some(redactor)) => {
+                redactor.headers(&mut trailers);
+                Frame::trailers(trailers)
+            }
+            (Ok(trailers), None) => Frame::trailers(trailers),
+            (Err(frame), _) => frame,
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = ready!(self.poll_source(cx));
+        if self.bill.is_some() {
+            // What is charged is charged before the client can know that the answer is over.
+            match &polled {
+                Some(Ok(frame)) => {
+                    if let (Some(bill), Some(piece)) = (&mut self.bill, frame.data_ref()) {
+                        bill.feed(piece);
+                    }
+                    if self.is_end_stream() {
+                        self.settle(true);
+                    }
+                }
+                Some(Err(_)) => self.settle(false),
+                None => self.settle(true),
+            }
+        }
+        Poll::Ready(polled)
     }
 
     fn is_end_stream(&self) -> bool {

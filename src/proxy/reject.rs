@@ -22,7 +22,7 @@ use crate::{
     clients::Denied,
     dialect::{PlanError, portkey::ApplyError},
     manager::FailureClass,
-    model::{RateUnit, Spent},
+    model::{AccountKind, RateUnit, Spent},
     resolve::ResolveError,
 };
 
@@ -170,19 +170,28 @@ fn client(denied: &Denied) -> Answer {
             Code::ConfigOverrideNotAllowed,
             "the API key allows no config but its own; leave out x-portkey-config",
         ),
-        Denied::RateLimited { counts, per, retry_after, .. } => {
-            let message = format!("the API key has reached its limit of {} per {}", counts.as_str(), window(*per));
+        Denied::RateLimited { account, counts, per, retry_after, .. } => {
+            let (who, counts, window) = (account_name(account.kind), counts.as_str(), window(*per));
+            let message = format!("the {who} has reached its limit of {counts} per {window}");
             Answer { retry_after: Some(*retry_after), ..answer(Code::RateLimited, message) }
         }
-        Denied::BudgetExhausted { key: _, counts, over_at } => {
+        Denied::BudgetExhausted { account, counts, over_at } => {
             let what = counts.map_or("budget", |counts| match counts {
                 Spent::Cost => "budget of money",
                 Spent::Tokens => "budget of tokens",
             });
             let until = over_at.map(|at| format!("; it starts anew on {}", at.date())).unwrap_or_default();
-            answer(Code::BudgetExhausted, format!("the API key has used up its {what}{until}"))
+            answer(Code::BudgetExhausted, format!("the {} has used up its {what}{until}", account_name(account.kind)))
         }
         Denied::Metadata => answer(Code::InvalidConfig, "Invalid config passed: x-portkey-metadata is one JSON object"),
+    }
+}
+
+const fn account_name(kind: AccountKind) -> &'static str {
+    match kind {
+        AccountKind::ApiKey => "API key",
+        AccountKind::VirtualKey => "virtual key",
+        AccountKind::Workspace => "workspace",
     }
 }
 

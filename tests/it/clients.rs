@@ -333,17 +333,15 @@ async fn each_unit_of_a_rate_ends_at_its_edge() {
 }
 
 #[tokio::test]
-async fn a_limit_that_cannot_be_counted_is_not_ignored() {
-    let world = world(vec![
-        key("tokens", json!({"rate_limits": [{"type": "tokens", "unit": "rpd", "value": 1}]})),
-        key("budget", json!({"usage_limits": {"type": "cost", "credit_limit": 100}})),
-    ])
-    .await;
-    for secret in ["pk-tokens", "pk-budget"] {
-        let reply = chat(&world, secret, "@shared").send().await;
-        assert_eq!((reply.status, reply.code()), (502, Some("reference_misconfigured")), "{secret}: {reply:?}");
-    }
-    world.logged("cannot be counted by this version").await;
+async fn a_session_that_cannot_be_counted_is_refused() {
+    let world =
+        world(vec![key("tokens", json!({"rate_limits": [{"type": "tokens", "unit": "rpd", "value": 1}]}))]).await;
+    let call = world.get("/v1/realtime?model=gpt-4o").header("x-portkey-api-key", "pk-tokens");
+    let call = call.header("x-portkey-provider", "@shared").header("connection", "upgrade");
+    let call = call.header("upgrade", "websocket").header("sec-websocket-version", "13");
+    let reply = call.header("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA==").send().await;
+    assert_eq!((reply.status, reply.code()), (502, Some("reference_misconfigured")), "{reply:?}");
+    world.logged("cannot be counted in WebSocket sessions").await;
     assert!(world.gateway.seen().is_empty());
 }
 

@@ -32,3 +32,4 @@ mod recovery;
 mod resolver;
 mod sidecar;
 mod suspicion;
+mod usage;

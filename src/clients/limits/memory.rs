@@ -1,7 +1,7 @@
 //! Counters in this process: exact, lost when it ends, and its own.
 //!
-//! Keys are spread over shards with a lock each, held for a handful of comparisons and never across an await. There is an
-//! entry for each key with limits that has asked for something, so that the snapshot bounds their number.
+//! Accounts are spread over shards with a lock each, held for a handful of comparisons and never across an await. There is
+//! an entry for each account that has asked for something, so that the snapshot bounds their number.
 
 use std::{
     cell::LazyCell,
@@ -10,13 +10,22 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Add, Check, Counter, Verdict};
-use crate::{clients::window::Window, model::Snapshot};
+use super::{Add, Check, Counter};
+use crate::{
+    clients::window::Window,
+    model::{Account, Snapshot},
+};
 
 /// Locks. Twice as many as a large machine has cores.
 const SHARDS: usize = 64;
 
 type Shard = HashMap<Arc<str>, Vec<Count>>;
+
+/// Some shards, and which of them each account is in.
+struct Locked<'m> {
+    shards: Vec<MutexGuard<'m, Shard>>,
+    of: Vec<usize>,
+}
 
 /// Every counter.
 #[derive(Debug)]
@@ -42,25 +51,25 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// Judges every check, and takes them all if all fit. The second list is what the counters stand at before.
-    pub(super) fn admit(&self, key: &Arc<str>, checks: &[Check]) -> (Vec<Verdict>, Vec<u64>) {
-        let mut shard = self.shard(key);
-        let counts = entry(&mut shard, key);
-        let before: Vec<u64> = checks.iter().map(|check| *value(counts, check.counter, check.window)).collect();
-        let verdicts: Vec<Verdict> =
-            checks.iter().zip(&before).map(|(check, count)| Verdict::of(check, *count)).collect();
-        if !verdicts.contains(&Verdict::Over) {
-            for check in checks.iter().filter(|check| check.takes > 0) {
-                *value(counts, check.counter, check.window) += check.takes;
-            }
+    /// Judges every check, and takes them all if all fit, at one moment. Writes into them what the counters stood at.
+    pub(super) fn admit(&self, accounts: &[Arc<Account>], checks: &mut [Check]) -> bool {
+        let mut shards = self.lock(accounts);
+        for check in &mut *checks {
+            check.before = *counter(&mut shards, &accounts[check.account].name, check);
         }
-        (verdicts, before)
+        if checks.iter().any(Check::is_over) {
+            return false;
+        }
+        for check in checks.iter().filter(|check| check.takes > 0) {
+            *counter(&mut shards, &accounts[check.account].name, check) += check.takes;
+        }
+        true
     }
 
     /// Adds; returns what the counters stood at before.
-    pub(super) fn add(&self, key: &Arc<str>, adds: &[Add]) -> Vec<u64> {
-        let mut shard = self.shard(key);
-        let counts = entry(&mut shard, key);
+    pub(super) fn add(&self, account: &Arc<str>, adds: &[Add]) -> Vec<u64> {
+        let mut shard = lock(&self.shards[self.place(account)]);
+        let counts = entry(&mut shard, account);
         let mut before = Vec::with_capacity(adds.len());
         for add in adds {
             let value = value(counts, add.counter, add.window);
@@ -70,13 +79,13 @@ impl Memory {
         before
     }
 
-    /// Drops windows that are over at `now`, and keys that `snapshot` does not know and that no window holds.
+    /// Drops windows that are over at `now`, and accounts that `snapshot` does not know and that no window holds.
     pub(super) fn sweep(&self, snapshot: &Snapshot, now: i64) {
-        let known = LazyCell::new(|| snapshot.api_keys().iter().map(|key| &*key.id).collect::<HashSet<&str>>());
+        let known = LazyCell::new(|| snapshot.accounts().map(|account| &*account.name).collect::<HashSet<&str>>());
         for shard in &self.shards {
-            lock(shard).retain(|key, counts| {
+            lock(shard).retain(|account, counts| {
                 counts.retain(|count| match count.window.end {
-                    i64::MAX => known.contains(&**key),
+                    i64::MAX => known.contains(&**account),
                     end => now < end,
                 });
                 !counts.is_empty()
@@ -84,10 +93,21 @@ impl Memory {
         }
     }
 
-    fn shard(&self, key: &str) -> MutexGuard<'_, Shard> {
+    fn place(&self, account: &str) -> usize {
         #[expect(clippy::cast_possible_truncation, reason = "a remainder of a small number")]
-        let at = (self.hasher.hash_one(key) % SHARDS as u64) as usize;
-        lock(&self.shards[at])
+        let place = (self.hasher.hash_one(account) % SHARDS as u64) as usize;
+        place
+    }
+
+    /// The shards of `accounts`, locked in one order, so that nobody waits for somebody who waits for them.
+    fn lock(&self, accounts: &[Arc<Account>]) -> Locked<'_> {
+        let mut places: Vec<usize> = accounts.iter().map(|account| self.place(&account.name)).collect();
+        let of = places.clone();
+        places.sort_unstable();
+        places.dedup();
+        let shards: Vec<_> = places.iter().map(|place| lock(&self.shards[*place])).collect();
+        let of = of.iter().map(|place| places.partition_point(|other| other < place)).collect();
+        Locked { shards, of }
     }
 }
 
@@ -96,11 +116,17 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn entry<'s>(shard: &'s mut Shard, key: &Arc<str>) -> &'s mut Vec<Count> {
-    if !shard.contains_key(key) {
-        shard.insert(Arc::clone(key), Vec::new());
+fn entry<'s>(shard: &'s mut Shard, account: &Arc<str>) -> &'s mut Vec<Count> {
+    if !shard.contains_key(account) {
+        shard.insert(Arc::clone(account), Vec::new());
     }
-    shard.entry(Arc::clone(key)).or_default()
+    shard.entry(Arc::clone(account)).or_default()
+}
+
+/// The value of the counter of `check`, from zero in a new window.
+fn counter<'s>(locked: &'s mut Locked<'_>, account: &Arc<str>, check: &Check) -> &'s mut u64 {
+    let place = locked.of[check.account];
+    value(entry(&mut locked.shards[place], account), check.counter, check.window)
 }
 
 /// The counter's value in `window`, from zero in a new one.
@@ -133,12 +159,17 @@ impl Count {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Counted, RateUnit};
+    use crate::model::{AccountKind, Counted, RateUnit};
 
     const REQUESTS: Counter = Counter::Rate(Counted::Requests, RateUnit::Minute);
 
-    fn check(start: i64, limit: u64) -> Check {
-        Check { counter: REQUESTS, window: Window { start, end: start + 60 }, limit, takes: 1 }
+    fn account(id: &str) -> Arc<Account> {
+        Account::closed(AccountKind::ApiKey, &id.into())
+    }
+
+    fn check(account: usize, start: i64, limit: u64) -> Check {
+        let window = Window { start, end: start + 60 };
+        Check { account, counter: REQUESTS, window, limit, takes: 1, before: 0 }
     }
 
     #[test]
@@ -163,26 +194,39 @@ mod tests {
     #[test]
     fn one_that_refuses_leaves_the_others_as_they_were() {
         let memory = Memory::default();
-        let key: Arc<str> = "k".into();
-        let hourly = Check { counter: Counter::Rate(Counted::Requests, RateUnit::Hour), ..check(0, 2) };
-        for (expected, before) in
-            [(Verdict::Fits, [0, 0]), (Verdict::Fits, [1, 1]), (Verdict::Over, [2, 2]), (Verdict::Over, [2, 2])]
-        {
-            let (verdicts, counts) = memory.admit(&key, &[check(0, 9), hourly]);
-            assert_eq!((verdicts, counts), (vec![Verdict::Fits, expected], before.to_vec()));
+        let accounts = [account("one"), account("two")];
+        for (admitted, before) in [(true, [0, 0]), (true, [1, 1]), (false, [2, 2]), (false, [2, 2])] {
+            let mut checks = [check(0, 0, 9), check(1, 0, 2)];
+            assert_eq!(memory.admit(&accounts, &mut checks), admitted);
+            assert_eq!(checks.map(|check| check.before), before);
         }
-        let (verdicts, counts) = memory.admit(&"other".into(), &[check(0, 9)]);
-        assert_eq!((verdicts, counts), (vec![Verdict::Fits], vec![0]));
+        let mut checks = [check(0, 0, 9)];
+        assert!(memory.admit(&[account("other")], &mut checks));
+        assert_eq!(checks[0].before, 0);
+    }
+
+    /// Several accounts lie in one shard sooner or later.
+    #[test]
+    fn accounts_are_counted_apart_wherever_they_lie() {
+        let memory = Memory::default();
+        let accounts: Vec<_> = (0..200).map(|id| account(&id.to_string())).collect();
+        let mut checks: Vec<_> = (0..200).map(|at| check(at, 0, 2)).collect();
+        for before in [0, 1] {
+            assert!(memory.admit(&accounts, &mut checks));
+            assert!(checks.iter().all(|check| check.before == before));
+        }
+        assert!(!memory.admit(&accounts, &mut checks));
     }
 
     #[test]
     fn what_is_over_is_forgotten() {
         let memory = Memory::default();
-        let (key, snapshot) = ("k".into(), Snapshot::default());
-        memory.admit(&key, &[check(0, 9)]);
+        let snapshot = Snapshot::default();
+        let kept = |memory: &Memory| memory.shards.iter().map(|shard| lock(shard).len()).sum::<usize>();
+        memory.admit(&[account("k")], &mut [check(0, 0, 9)]);
         memory.sweep(&snapshot, 59);
-        assert_eq!(memory.shard("k").len(), 1);
+        assert_eq!(kept(&memory), 1);
         memory.sweep(&snapshot, 60);
-        assert!(memory.shard("k").is_empty());
+        assert_eq!(kept(&memory), 0);
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Check, Counter, Verdict};
+use super::{Check, Counter};
 use crate::model::Counted;
 
 /// `limit`, `remaining`, `reset` of requests and of tokens.
@@ -19,7 +19,7 @@ const TOKENS: [HeaderName; 3] = [
     HeaderName::from_static("x-ratelimit-reset-tokens"),
 ];
 
-/// What is left of a key's rate limits: of each kind the one with the least.
+/// What is left of the rate limits that a request is held to: of each kind the one with the least.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quota {
     /// Of requests.
@@ -45,14 +45,12 @@ struct GoDuration(u64);
 // === impl Quota ===
 
 impl Quota {
-    pub(super) fn of(judged: &[(Check, u64, Verdict)], now: i64) -> Self {
-        let admitted = judged.iter().all(|(.., verdict)| *verdict == Verdict::Fits);
+    pub(super) fn of(checks: &[Check], admitted: bool, now: i64) -> Self {
         let least = |wanted: Counted| {
-            let limits = judged
-                .iter()
-                .filter(|(check, ..)| matches!(check.counter, Counter::Rate(counts, _) if counts == wanted));
-            let remaining = limits.map(|(check, count, _)| {
-                let used = if admitted { count.saturating_add(check.takes) } else { *count };
+            let limits =
+                checks.iter().filter(|check| matches!(check.counter, Counter::Rate(counts, _) if counts == wanted));
+            let remaining = limits.map(|check| {
+                let used = if admitted { check.before.saturating_add(check.takes) } else { check.before };
                 let reset_secs = check.window.remaining_secs(now);
                 Remaining { limit: check.limit, remaining: check.limit.saturating_sub(used), reset_secs }
             });

@@ -51,7 +51,8 @@ fn a_full_row_is_read_as_it_was_meant() {
     let [key] = snapshot.api_keys() else { panic!("one key") };
     assert_eq!(key.workspace_id.as_deref(), Some("w1"));
     assert!(key.scopes.contains(Scope::CompletionsWrite) && key.lifespan.active && key.lifespan.expires_at.is_some());
-    assert_eq!((key.rate_limits.len(), key.rate_limits[0].value, key.usage_limits.len()), (1, 0, 1));
+    let account = key.account.as_ref().unwrap();
+    assert_eq!((account.rate_limits.len(), account.rate_limits[0].value, account.usage_limits.len()), (1, 0, 1));
     assert_eq!(key.defaults.config.as_deref(), Some("pc-own"));
     assert!(!key.defaults.allow_config_override);
     let metadata = key.defaults.metadata.as_ref().unwrap();
@@ -75,7 +76,7 @@ fn an_empty_row_can_do_nothing() {
     let key = &snapshot.api_keys()[0];
     assert!(Scope::ALL.iter().all(|scope| !key.scopes.contains(*scope)));
     assert!(key.workspace_id.is_none() && key.defaults.config.is_none() && key.defaults.allow_config_override);
-    assert!(key.rate_limits.is_empty() && key.usage_limits.is_empty() && key.lifespan.expires_at.is_none());
+    assert!(key.account.is_none() && key.lifespan.expires_at.is_none());
 }
 
 #[test]

@@ -159,3 +159,15 @@ pub(super) fn blame(plan: &Plan, status: StatusCode, headers: &HeaderMap) -> Bla
         Action::Pass { .. } | Action::Headers { .. } | Action::Config { .. } => Blame::default(),
     }
 }
+
+/// The entities behind the target that was used last.
+pub(super) fn used(plan: &Plan, headers: &HeaderMap) -> Option<Vec<Arc<Entity>>> {
+    let Action::Config { placements, rebuilt } = &plan.action else { return None };
+    let path = headers.get(LAST_USED)?.to_str().ok()?;
+    let mut used = Vec::new();
+    rebuilt.trail.follow(path, &mut |_| {})?.leaves(&mut |place| {
+        let entity = placements.get(place).and_then(|placement| plan.entities.get(placement.entity));
+        used.extend(entity.map(Arc::clone));
+    });
+    Some(used)
+}

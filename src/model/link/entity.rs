@@ -9,10 +9,11 @@ use super::{
     fields::{self, Own, Subject, Written},
     findings::{Findings, Ids, Naming, Quoted, Report},
     inherit::{self, Effective},
+    limits,
     reference::References,
 };
 use crate::model::{
-    Entity, EntityKind, Hidden, Lifespan, Snapshot, Workspaces,
+    AccountKind, Entity, EntityKind, Hidden, Lifespan, Snapshot, Workspaces,
     raw::{self, Given},
 };
 
@@ -67,6 +68,7 @@ pub(super) fn link_integrations(
             deployments: effective.deployments,
             integration: None,
             shared_with,
+            account: None,
             fault,
         });
         snapshot.integrations.insert(workspace_id.as_ref(), &slug, Arc::clone(&entity));
@@ -103,6 +105,8 @@ pub(super) fn link_virtual_keys(
         let written = Written { key: row.key, members: row.model_config, mappings: row.secret_mappings };
         let own = fields::read(&subject, written, references, &mut report);
         let mut lifespan = report.lifespan(row.status, row.expires_at);
+        let owner = (AccountKind::VirtualKey, &id);
+        let account = limits::account(owner, false, row.rate_limits, row.usage_limits, &mut report);
         let effective = match parent {
             Some(parent) => {
                 lifespan = lifespan.and(parent.lifespan);
@@ -129,6 +133,7 @@ pub(super) fn link_virtual_keys(
             deployments: effective.deployments,
             integration: parent.map(|parent| Arc::clone(&parent.entity)),
             shared_with: Workspaces::All,
+            account,
             fault,
         };
         snapshot.virtual_keys.insert(workspace_id.as_ref(), &slug, Arc::new(entity));

@@ -7,15 +7,21 @@ use std::{
 
 use serde_json::value::RawValue;
 
-use super::findings::{Findings, Ids, Quoted, Report};
+use super::{
+    findings::{Findings, Ids, Quoted, Report},
+    limits,
+};
 use crate::model::{
-    Workspaces,
+    Account, AccountKind, Snapshot, Workspaces,
     raw::{self, Given},
 };
 
-/// Ids and slugs of workspaces → their ids.
+/// Ids and slugs of workspaces → their ids; ids → what they may use.
 #[derive(Default)]
-pub(super) struct WorkspaceIndex(HashMap<Arc<str>, Arc<str>>);
+pub(super) struct WorkspaceIndex {
+    ids: HashMap<Arc<str>, Arc<str>>,
+    accounts: HashMap<Arc<str>, Arc<Account>>,
+}
 
 /// One allocation for each name that many objects repeat.
 #[derive(Default)]
@@ -29,30 +35,42 @@ impl WorkspaceIndex {
         let mut ids = Ids::default();
         let mut slugs = HashSet::new();
         let mut linked = Vec::new();
+        let mut accounts = HashMap::new();
         for (index, row) in findings.rows(LIST, given).into_iter().enumerate() {
-            let Some(row) = findings.row::<raw::Workspace>(LIST, index, row) else { continue };
+            let Some(row) = findings.row::<raw::Workspace<'_>>(LIST, index, row) else { continue };
             let mut report = findings.report(LIST, index);
             let Some(named) = report.named(row.id, row.slug) else { continue };
             let naming = report.identified(named, None, &mut ids);
             if !slugs.insert(Arc::clone(&naming.slug)) {
                 report.refuse("slug", "is the slug of an earlier workspace, too");
             }
+            let exhausted = matches!(&row.status, Given::Value(status) if status.eq_ignore_ascii_case("exhausted"));
+            let owner = (AccountKind::Workspace, &naming.id);
+            let account = limits::account(owner, exhausted, row.rate_limits, row.usage_limits, &mut report);
+            // A fault is one of the snapshot: without a limit it was given, no workspace goes on.
+            let account = match report.into_fault() {
+                Some(_) => Some(Account::closed(AccountKind::Workspace, &naming.id)),
+                None => account,
+            };
+            accounts.extend(account.map(|account| (Arc::clone(&naming.id), account)));
             linked.push(naming);
         }
-        let mut index = HashMap::with_capacity(linked.len() * 2);
+        let mut ids = HashMap::with_capacity(linked.len() * 2);
         // A slug may look like another workspace's id; ids win, because nobody can choose them.
-        index.extend(linked.iter().map(|naming| (Arc::clone(&naming.slug), Arc::clone(&naming.id))));
-        index.extend(linked.iter().map(|naming| (Arc::clone(&naming.id), Arc::clone(&naming.id))));
-        Self(index)
+        ids.extend(linked.iter().map(|naming| (Arc::clone(&naming.slug), Arc::clone(&naming.id))));
+        ids.extend(linked.iter().map(|naming| (Arc::clone(&naming.id), Arc::clone(&naming.id))));
+        Self { ids, accounts }
     }
 
-    pub(super) fn into_ids(self) -> HashMap<Arc<str>, Arc<str>> {
-        self.0
+    /// Leaves ids by id and slug, and accounts by id, to `snapshot`.
+    pub(super) fn fill(self, snapshot: &mut Snapshot) {
+        snapshot.workspace_ids = self.ids;
+        snapshot.workspace_accounts = self.accounts;
     }
 
     /// The id behind an id or slug.
     pub(super) fn id(&self, id_or_slug: &str) -> Option<&Arc<str>> {
-        self.0.get(id_or_slug)
+        self.ids.get(id_or_slug)
     }
 
     /// `workspace_id` of an object. A dangling one stays as written: the object must not become organisation-wide.

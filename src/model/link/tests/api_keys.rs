@@ -49,7 +49,7 @@ fn a_key_is_found_by_its_hashes() {
     let snapshot = linked(&more);
     let KeyHash { kid, hmac_sha256, expires_at, key } = found(&snapshot);
     assert_eq!((&**kid, hmac_sha256, expires_at), ("k1", &bytes(0), &None));
-    assert_eq!((&*key.id, key.workspace_id.as_deref(), key.exhausted), ("k", Some("wa"), false));
+    assert_eq!((&*key.id, key.workspace_id.as_deref(), key.account.as_ref()), ("k", Some("wa"), None));
     assert!(key.scopes.contains(Scope::CompletionsWrite) && !key.scopes.contains(Scope::LogsView));
     assert!(key.lifespan.active && key.lifespan.expires_at.is_some());
     assert!(key.defaults.allow_config_override && key.defaults.config.is_none() && key.defaults.metadata.is_none());
@@ -64,7 +64,7 @@ fn a_key_is_found_by_its_hashes() {
 fn an_exhausted_key_is_active_and_spent() {
     let snapshot = linked(&json!({"status": "EXHAUSTED"}));
     let key = &found(&snapshot).key;
-    assert!(key.exhausted && key.lifespan.active);
+    assert!(key.account.as_ref().unwrap().exhausted && key.lifespan.active);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn limits_are_read_as_they_are_meant() {
         limit(Requests, RateUnit::Day, 4),
         limit(Requests, RateUnit::Week, 5),
     ];
-    assert_eq!(*found(&snapshot).key.rate_limits, expected);
+    assert_eq!(*found(&snapshot).key.account.as_ref().unwrap().rate_limits, expected);
 
     let usage = |counts, limit, alert_threshold, reset| UsageLimit {
         counts,
@@ -147,11 +147,12 @@ fn limits_are_read_as_they_are_meant() {
     ];
     for (given, expected) in cases {
         let snapshot = linked(&json!({"usage_limits": given}));
-        assert_eq!(found(&snapshot).key.usage_limits.to_vec(), expected, "{given}");
+        let account = found(&snapshot).key.account.as_ref();
+        assert_eq!(account.map_or(vec![], |account| account.usage_limits.to_vec()), expected, "{given}");
     }
     for (given, day) in [("2026-12-01T00:00:00Z", 1), ("2026-12-01T00:00:01Z", 2), ("2026-12-01T23:00:00-02:00", 3)] {
         let snapshot = linked(&json!({"usage_limits": {"credit_limit": 1, "next_usage_reset_at": given}}));
-        let next = found(&snapshot).key.usage_limits[0].next_reset_at.unwrap();
+        let next = found(&snapshot).key.account.as_ref().unwrap().usage_limits[0].next_reset_at.unwrap();
         assert_eq!((next.day(), next.time()), (day, time::Time::MIDNIGHT), "{given}");
     }
 }

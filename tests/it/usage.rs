@@ -1,0 +1,237 @@
+//! Limits of tokens and money, through the running sidecar: what answers use is counted as they pass, and a spent budget is
+//! one before the client can know that the answer is over.
+
+use serde_json::{Value, json};
+
+use crate::{
+    clients::{
+        Wall,
+        stage::{key, setup},
+    },
+    harness::{Answer, Call, Raw, Reply, Setup, World},
+};
+
+const NOW: &str = "2026-11-25T10:00:00Z";
+
+/// A completion of 60 tokens, of a model that costs 2.5 and 10 dollars for a million.
+const DOCUMENT: &str = r#"{"model":"gpt-4o-2024-08-06","choices":[],"usage":{"prompt_tokens":40,"completion_tokens":20,"total_tokens":60}}"#;
+
+async fn world(setup: Setup) -> (World, Wall) {
+    let wall = Wall::at(NOW);
+    let mut setup = setup;
+    setup.clients.clock = wall.clock();
+    let world = World::start(setup).await;
+    world.gateway.answer(|_| json_answer(DOCUMENT));
+    (world, wall)
+}
+
+fn json_answer(body: &str) -> Answer {
+    Answer { headers: vec![("content-type", "application/json".into())], ..Answer::text(200, body.to_owned()) }
+}
+
+fn events(body: &str) -> Answer {
+    Answer { headers: vec![("content-type", "text/event-stream".into())], ..Answer::text(200, body.to_owned()) }
+}
+
+fn chat(world: &World, secret: &str) -> Call {
+    let call = world.post("/v1/chat/completions").header("x-portkey-api-key", secret);
+    call.header("x-portkey-provider", "@shared").json(&json!({"model": "gpt-4o", "messages": []}))
+}
+
+fn tokens(value: u64) -> Value {
+    json!({"rate_limits": [{"type": "tokens", "unit": "rph", "value": value}]})
+}
+
+fn answer(reply: &Reply) -> (u16, Option<&str>) {
+    (reply.status, reply.code())
+}
+
+#[tokio::test]
+async fn tokens_are_counted_however_the_answer_comes() {
+    let sse = "data: {\"choices\":[]}\n\ndata: {\"choices\":[],\"usage\":{\"prompt_tokens\":40,\"completion_tokens\":20,\"total_tokens\":60}}\n\ndata: [DONE]\n\n";
+    let messages = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":40,\"output_tokens\":1}}}\n\nevent: message_delta\ndata: {\"type\":\"message_delta\",\"usage\":{\"output_tokens\":20}}\n\n";
+    for (name, reply) in [("document", json_answer(DOCUMENT)), ("events", events(sse)), ("messages", events(messages))]
+    {
+        let (world, wall) = world(setup(vec![key("one", tokens(100))])).await;
+        world.gateway.answer(move |_| Answer { status: 200, headers: reply.headers.clone(), body: reply.body.clone() });
+        for remaining in ["100", "40"] {
+            let reply = chat(&world, "pk-one").send().await;
+            assert_eq!(reply.status, 200, "{name}: {reply:?}");
+            assert_eq!(reply.header("x-ratelimit-remaining-tokens"), Some(remaining), "{name}");
+            assert_eq!(reply.header("x-ratelimit-limit-tokens"), Some("100"), "{name}");
+        }
+        let reply = chat(&world, "pk-one").send().await;
+        assert_eq!(answer(&reply), (429, Some("rate_limited")), "{name}: {reply:?}");
+        assert_eq!(reply.header("retry-after"), Some("3600"), "{name}");
+        assert_eq!(reply.header("x-ratelimit-remaining-tokens"), Some("0"), "{name}");
+        assert!(reply.text().contains("tokens per hour"), "{name}: {reply:?}");
+        assert!(world.gateway.last().header("accept-encoding").is_none(), "{name}: a compressed answer was asked for");
+        wall.pass(3600);
+        assert_eq!(chat(&world, "pk-one").send().await.status, 200, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_budget_of_money_ends_and_starts_anew() {
+    // An answer costs 40 * 2.5 + 20 * 10 millionths of a dollar.
+    let budget = json!({"usage_limits": {"type": "cost", "credit_limit": 0.0006, "alert_threshold": 0.0003, "periodic_reset": "monthly"}});
+    let (world, wall) = world(setup(vec![key("one", budget)])).await;
+    for _ in 0..2 {
+        assert_eq!(chat(&world, "pk-one").send().await.status, 200);
+    }
+    world.logged("has reached its alert threshold").await;
+    let reply = chat(&world, "pk-one").send().await;
+    assert_eq!(answer(&reply), (412, Some("budget_exhausted")), "{reply:?}");
+    assert!(reply.text().contains("2026-12-01"), "{reply:?}");
+    assert_eq!(world.gateway.seen().len(), 2);
+    assert_eq!(world.metrics.usage_unpriced.get(), 0);
+    // Reading files spends nothing.
+    let files = world.get("/v1/files").header("x-portkey-api-key", "pk-one").header("x-portkey-provider", "@shared");
+    assert_eq!(files.send().await.status, 200);
+    wall.pass(6 * 86_400);
+    assert_eq!(chat(&world, "pk-one").send().await.status, 200);
+}
+
+#[tokio::test]
+async fn what_an_answer_does_not_say_is_estimated_and_errors_cost_nothing() {
+    struct Case {
+        name: &'static str,
+        answer: Answer,
+        path: &'static str,
+        /// Whether the next request still finds its ten tokens untouched.
+        free: bool,
+    }
+    let silent = r#"{"choices":[{"message":{"content":"hello, how are you?"}}]}"#;
+    let case = |name, answer, path, free| Case { name, answer, path, free };
+    const CHAT: &str = "/v1/chat/completions";
+    let cases = [
+        case("a silent document", json_answer(silent), CHAT, false),
+        case("a silent stream", events("data: {\"choices\":[]}\n\ndata: [DONE]\n\n"), CHAT, false),
+        case("a compressed one", json_answer(DOCUMENT).header("content-encoding", "br"), CHAT, false),
+        case(
+            "sound",
+            Answer { headers: vec![("content-type", "audio/mpeg".into())], ..Answer::text(200, "x") },
+            "/v1/audio/speech",
+            false,
+        ),
+        case("an error", Answer { status: 500, ..json_answer(r#"{"error":{}}"#) }, CHAT, true),
+        case(
+            "a model that is counted, not asked",
+            json_answer(r#"{"input_tokens":4000}"#),
+            "/v1/messages/count_tokens",
+            true,
+        ),
+        case("a file", json_answer(r#"{"id":"file-1"}"#), "/v1/files", true),
+    ];
+    for Case { name, answer: given, path, free } in cases {
+        let (world, _) = world(setup(vec![key("one", tokens(10))])).await;
+        world.gateway.answer(move |_| Answer {
+            status: given.status,
+            headers: given.headers.clone(),
+            body: given.body.clone(),
+        });
+        let ask = || {
+            let call = world.post(path).header("x-portkey-api-key", "pk-one").header("x-portkey-provider", "@shared");
+            call.json(&json!({"model": "m", "input": "x".repeat(60)})).send()
+        };
+        ask().await;
+        let reply = ask().await;
+        assert_eq!(reply.status == 429, !free, "{name}: {reply:?}");
+        let remaining = if free { "10" } else { "0" };
+        assert_eq!(reply.header("x-ratelimit-remaining-tokens"), Some(remaining), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_pays_for_what_it_asked() {
+    let gateway = Raw::bind().await;
+    let mut setup = setup(vec![key("one", tokens(8))]);
+    setup.upstream = Some(gateway.address);
+    let (world, _) = world(setup).await;
+    let body = r#"{"model":"gpt-4o","messages":[]}"#;
+    let mut client = world.wire().await;
+    client
+        .send(format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-portkey-api-key: pk-one\r\nx-portkey-provider: @shared\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+        .await;
+    let mut asked = gateway.accept().await;
+    asked.until(body).await;
+    drop(client);
+    let spent = async {
+        while world.metrics.usage_answers.get_or_create(&sidekey::metric::OutcomeLabels { outcome: "estimated" }).get()
+            == 0
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    crate::harness::within(spent).await;
+    let reply = chat(&world, "pk-one").send().await;
+    assert_eq!(answer(&reply), (429, Some("rate_limited")), "{reply:?}");
+}
+
+#[tokio::test]
+async fn virtual_keys_and_workspaces_have_limits_of_the_same_kind() {
+    let limited = |field: &str, at: &str, limit: Value| {
+        let mut setup = setup(vec![key("a", json!({"workspace_id": "a"})), key("b", json!({"workspace_id": "b"}))]);
+        let snapshot = setup.snapshot.as_mut().unwrap();
+        snapshot.pointer_mut(at).unwrap()[field] = limit;
+        setup
+    };
+    let requests = json!([{"type": "requests", "unit": "rpd", "value": 1}]);
+    let budget = json!({"type": "tokens", "credit_limit": 50});
+    let cases = [
+        (
+            "rate_limits",
+            "/virtual_keys/0",
+            requests.clone(),
+            429,
+            "the virtual key has reached its limit of requests per day",
+            429,
+        ),
+        (
+            "usage_limits",
+            "/virtual_keys/0",
+            budget.clone(),
+            412,
+            "the virtual key has used up its budget of tokens",
+            412,
+        ),
+        ("rate_limits", "/workspaces/0", requests, 429, "the workspace has reached its limit of requests per day", 200),
+        ("usage_limits", "/workspaces/0", budget, 412, "the workspace has used up its budget of tokens", 200),
+    ];
+    for (field, at, limit, status, message, other) in cases {
+        let (world, _) = world(limited(field, at, limit)).await;
+        assert_eq!(chat(&world, "pk-a").send().await.status, 200, "{field} {at}");
+        let reply = chat(&world, "pk-a").send().await;
+        assert_eq!(reply.status, status, "{field} {at}: {reply:?}");
+        assert!(reply.text().contains(message), "{field} {at}: {reply:?}");
+        // A virtual key is the same whoever uses it; a workspace is its own.
+        assert_eq!(chat(&world, "pk-b").send().await.status, other, "{field} {at}");
+    }
+}
+
+#[tokio::test]
+async fn of_several_virtual_keys_the_one_that_was_used_is_charged() {
+    let mut setup = setup(vec![key("one", json!({}))]);
+    let keys = setup.snapshot.as_mut().unwrap()["virtual_keys"].as_array_mut().unwrap();
+    for (at, value) in [(0, 9), (1, 1), (2, 9)] {
+        keys[at]["rate_limits"] = json!([{"type": "requests", "unit": "rpd", "value": value}]);
+    }
+    let (world, _) = world(setup).await;
+    let config = json!({"strategy": {"mode": "fallback"}, "targets": [{"provider": "@shared"}, {"provider": "@of-a"}]});
+    let ask = || {
+        let call = world.post("/v1/chat/completions").header("x-portkey-api-key", "pk-one");
+        call.header("x-portkey-config", &config.to_string()).json(&json!({"model": "gpt-4o"})).send()
+    };
+    // The first target answers as often as it is asked, the second once.
+    for (used, status) in [(0, 200), (0, 200), (1, 200), (0, 429)] {
+        world.gateway.answer(move |_| {
+            json_answer(DOCUMENT).header("x-portkey-last-used-option-index", format!("config.targets[{used}]"))
+        });
+        let reply = ask().await;
+        assert_eq!(reply.status, status, "{used}: {reply:?}");
+    }
+}
