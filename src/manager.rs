@@ -45,6 +45,7 @@ use std::{
 
 use async_trait::async_trait;
 
+pub use self::guard::{Budget, Budgets};
 use crate::{
     egress::SendError,
     model::{Reference, SecretLocation},
@@ -152,6 +153,8 @@ pub struct Settings {
     pub login_deadline: Duration,
     /// `managers.max_in_flight`: concurrent reads of one identity.
     pub max_in_flight: usize,
+    /// `managers.<type>.budget_per_sec` and `.budget_burst`: reads this process allows itself.
+    pub budgets: Budgets,
 }
 
 // === impl FailureClass ===

@@ -13,7 +13,7 @@ use crate::{
     egress,
     feed::file,
     manager::{
-        self,
+        self, Budget, Budgets,
         registry::{
             Ambient, AwsSettings, AzureSettings, Environment, FileSettings, GcpSettings, RegistrySettings,
             VaultSettings,
@@ -308,7 +308,25 @@ fn bounds(reader: &mut Reader<'_>) -> manager::Settings {
         }
     }
     let max_in_flight = reader.size("managers.max_in_flight", 32, 1..=1024);
-    manager::Settings { attempt_timeout, fetch_deadline, login_deadline, max_in_flight }
+    let usual = Budgets::USUAL;
+    let budgets = Budgets {
+        aws_sm: budget(reader, "managers.aws_sm.budget_per_sec", "managers.aws_sm.budget_burst", usual.aws_sm),
+        aws_ssm: budget(reader, "managers.aws_ssm.budget_per_sec", "managers.aws_ssm.budget_burst", usual.aws_ssm),
+        azure_kv: budget(reader, "managers.azure_kv.budget_per_sec", "managers.azure_kv.budget_burst", usual.azure_kv),
+        gcp_sm: budget(reader, "managers.gcp_sm.budget_per_sec", "managers.gcp_sm.budget_burst", usual.gcp_sm),
+        hashicorp_vault: budget(
+            reader,
+            "managers.hashicorp_vault.budget_per_sec",
+            "managers.hashicorp_vault.budget_burst",
+            usual.hashicorp_vault,
+        ),
+    };
+    manager::Settings { attempt_timeout, fetch_deadline, login_deadline, max_in_flight, budgets }
+}
+
+fn budget(reader: &mut Reader<'_>, per_sec: &'static str, burst: &'static str, usual: Budget) -> Budget {
+    let mut reads = |key, usual: f64, most| reader.whole(key, usual as u64, 1..=most) as f64;
+    Budget { per_second: reads(per_sec, usual.per_second, 10_000), burst: reads(burst, usual.burst, 100_000) }
 }
 
 fn ambient(reader: &mut Reader<'_>, manager: ManagerType) -> Ambient {

@@ -17,7 +17,7 @@ use tokio::{sync::Semaphore, time::Instant};
 
 use self::{
     budget::Purse,
-    pace::{Breaker, Budget, Sign},
+    pace::{Breaker, Sign},
 };
 use super::{BudgetKey, FailureClass, FetchError, Fetched, SecretManager, Settings, Version};
 use crate::{
@@ -26,6 +26,7 @@ use crate::{
 };
 
 pub(super) use self::budget::Purses;
+pub use self::{budget::Budgets, pace::Budget};
 
 /// A manager object with its bounds.
 #[derive(Debug)]
@@ -66,7 +67,7 @@ impl Guarded {
         purses: &Arc<Purses>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let pace = budget::usual(manager).map(|budget| Pace {
+        let pace = bounds.budgets.of(manager).map(|budget| Pace {
             budget,
             purses: Arc::clone(purses),
             purse: Mutex::new((None, Purse::new(budget))),

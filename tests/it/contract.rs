@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use sidekey::{
     egress::Policy,
     manager::{
-        FailureClass, FetchError, Fetched, SecretManager, Settings,
+        Budgets, FailureClass, FetchError, Fetched, SecretManager, Settings,
         registry::{Ambient, AwsSettings, AzureSettings, FileSettings, GcpSettings, RegistrySettings, VaultSettings},
     },
     model::{AuthConfig, Identity, Lifespan, ManagerType, Reference, SecretLocation, VersionSelector, Workspaces},
@@ -39,6 +39,7 @@ pub const BOUNDS: Settings = Settings {
     fetch_deadline: Duration::from_secs(2),
     login_deadline: Duration::from_secs(5),
     max_in_flight: 8,
+    budgets: Budgets::USUAL,
 };
 
 /// A row: what the world is like.

@@ -5,7 +5,7 @@ use std::{fs, sync::Arc, time::Duration};
 use sidekey::{
     egress::{self, Policy},
     manager::{
-        Managers as _, Settings,
+        Budgets, Managers as _, Settings,
         registry::{
             Ambient, AwsSettings, AzureSettings, Environment, FileSettings, GcpSettings, Registry, RegistrySettings,
             VaultSettings,
@@ -75,8 +75,13 @@ fn use_identities(registry: &Registry, numbers: std::ops::Range<usize>) {
 
 fn registry() -> Registry {
     let second = Duration::from_secs(1);
-    let bounds =
-        Settings { attempt_timeout: second, fetch_deadline: second, login_deadline: second, max_in_flight: 32 };
+    let bounds = Settings {
+        attempt_timeout: second,
+        fetch_deadline: second,
+        login_deadline: second,
+        max_in_flight: 32,
+        budgets: Budgets::USUAL,
+    };
     let settings = RegistrySettings {
         bounds,
         aws: AwsSettings {

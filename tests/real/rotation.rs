@@ -2,7 +2,8 @@
 //!
 //! Short as part of `tests/run`. `benches/rotation` runs the whole measurement and prints what it saw; the numbers come from
 //! these variables: `ROTATION_COUNT` rotations of each kind, `ROTATION_RATE` requests a second, `ROTATION_LAG_SECS` the longest time
-//! by which a provider follows its manager, `ROTATION_TTL_SECS` the lifetime of a secret.
+//! by which a provider follows its manager, `ROTATION_TTL_SECS` the lifetime of a secret; `ROTATION_TOGETHER_SECS` is that time
+//! where all keys rotate together.
 
 use std::{
     collections::HashMap,
@@ -26,7 +27,7 @@ use crate::{
     components::free_address,
     harness,
     provider::{Answer, Received},
-    world::{Setup, Sidekey, World},
+    world::{Setup, Sidekey, World, find, mapping, push, reference, virtual_key},
 };
 
 /// How far a provider is ahead of its manager at most, where it is a moment ahead.
@@ -56,7 +57,7 @@ struct Numbers {
 
 /// The keys that the provider takes, by the secret they are in.
 #[derive(Clone, Default)]
-struct Keys(Arc<Mutex<HashMap<&'static str, String>>>);
+struct Keys(Arc<Mutex<HashMap<String, String>>>);
 
 /// Who moves first when a key rotates, and how far the other is behind.
 #[derive(Clone, Copy)]
@@ -91,6 +92,42 @@ pub async fn costs_no_client_a_request() {
         .rotate("provider up to 200 ms ahead, recovery off", off, &load, &["openai"], Order::ProviderFirst(MOMENT))
         .await;
     assert!(seen.failed > 0, "or there was nothing to recover from");
+}
+
+/// Many keys rotate together: the manager is written first, and each provider follows in its time, up to minutes later.
+pub async fn of_many_keys_together_costs_no_client_a_request() {
+    let keys = number("ROTATION_COUNT", 5);
+    let lag = Duration::from_secs(number("ROTATION_TOGETHER_SECS", 4));
+    let stage = Stage::with(keys).await;
+    let names: Vec<String> = (0..keys).map(|number| format!("many-{number}")).collect();
+    let loads: Vec<Call> = names.iter().map(|name| small(&format!("@{name}"))).collect();
+    let reads = || names.iter().map(|name| stage.world.bao.reads(&format!("secret/data/{name}"))).sum::<usize>();
+    for (recovery, to) in [("", stage.world.sidekey.address), (", recovery off", stage.without.address)] {
+        for load in &loads {
+            load.clone().send(to).await.expect(200);
+        }
+        let (before, began) = (reads(), Instant::now());
+        let running = Load::start(to, loads.clone(), stage.plan.rate);
+        sleep(QUIET).await;
+        for name in &names {
+            stage.world.bao.put(name, json!({ "api_key": format!("sk-{name}{recovery}") })).await;
+        }
+        for (number, name) in names.iter().enumerate() {
+            sleep(lag / keys as u32).await;
+            stage.keys.set(name, format!("sk-{name}{recovery}"));
+            if number % 4 == 0 {
+                stage.world.provider.take();
+            }
+        }
+        sleep(QUIET).await;
+        let (requests, failed) = running.stop().await;
+        let name = format!("{keys} keys together, the manager first{recovery}");
+        Seen { requests, failed, reads: reads() - before, rotations: keys }.print(&name, began.elapsed());
+        assert!(!recovery.is_empty() || failed == 0, "{failed} of {requests} requests");
+        for load in &loads {
+            stage.healed(to, load).await;
+        }
+    }
 }
 
 /// In a fallback the first target's key rotates, then the second's.
@@ -166,6 +203,11 @@ pub async fn provoked_refusals_are_bounded() {
 
 impl Stage {
     async fn start() -> Self {
+        Self::with(0).await
+    }
+
+    /// With virtual keys `many-0` and so on, each with a secret of its own.
+    async fn with(many: usize) -> Self {
         let plan = Numbers {
             rotations: number("ROTATION_COUNT", 3),
             rate: number("ROTATION_RATE", 40),
@@ -177,6 +219,17 @@ impl Stage {
             setup.config["cache"] = json!({ "ttl_secs": plan.ttl });
             setup.config["log"]["level"] = json!("info");
             setup.config["recovery"] = json!({ "overlap_secs": 600 });
+            let auth = find(&mut setup.snapshot, "secret_references", "openai-key")["auth_config"].clone();
+            for name in (0..many).map(|number| format!("many-{number}")) {
+                let (key, path) = (format!("{name}-key"), format!("secret/data/{name}"));
+                push(&mut setup.snapshot, "secret_references", reference(&key, auth.clone(), &path, Some("api_key")));
+                let mappings = json!([mapping("key", &key, None)]);
+                push(
+                    &mut setup.snapshot,
+                    "virtual_keys",
+                    virtual_key(&name, None, Some("openai"), json!({}), mappings),
+                );
+            }
             let mut config = setup.config.clone();
             config["listen"] = json!(free_address().to_string());
             config["admin_listen"] = json!(free_address().to_string());
@@ -189,6 +242,11 @@ impl Stage {
         let keys = Keys::default();
         keys.set("openai", world.secrets.openai.clone());
         keys.set("openai-backup", world.secrets.openai_backup.clone());
+        for name in (0..many).map(|number| format!("many-{number}")) {
+            let key = format!("sk-{name}-first");
+            world.bao.put(&name, json!({ "api_key": key.clone() })).await;
+            keys.set(&name, key);
+        }
         let ring = keys.clone();
         world.provider.script("api.openai.com", move |request| (!ring.take(request)).then(refusal));
         Self { world, without, keys, plan }
@@ -198,7 +256,7 @@ impl Stage {
     async fn rotate(&self, name: &str, to: SocketAddr, load: &Call, paths: &[&'static str], order: Order) -> Seen {
         let reads = || paths.iter().map(|path| self.world.bao.reads(&format!("secret/data/{path}"))).sum::<usize>();
         let (before, began) = (reads(), Instant::now());
-        let running = Load::start(to, load.clone(), self.plan.rate);
+        let running = Load::start(to, vec![load.clone()], self.plan.rate);
         sleep(QUIET).await;
         for rotation in 0..self.plan.rotations {
             let part = (rotation as f64 + 0.5) / self.plan.rotations as f64;
@@ -224,12 +282,7 @@ impl Stage {
         let (requests, failed) = running.stop().await;
         let rotations = self.plan.rotations * paths.len();
         let seen = Seen { requests, failed, reads: reads() - before, rotations };
-        println!(
-            "| {name} | {rotations} | {requests} | {failed} | {:.1} | {:.1} | {:.0} s |",
-            failed as f64 / rotations as f64,
-            seen.reads as f64 / rotations as f64,
-            began.elapsed().as_secs_f64(),
-        );
+        seen.print(name, began.elapsed());
         // Whatever it was, it is over: the manager's key is the provider's.
         self.healed(to, load).await;
         seen
@@ -248,8 +301,8 @@ impl Stage {
 // === impl Keys ===
 
 impl Keys {
-    fn set(&self, path: &'static str, key: String) {
-        self.0.lock().unwrap().insert(path, key);
+    fn set(&self, path: &str, key: String) {
+        self.0.lock().unwrap().insert(path.to_owned(), key);
     }
 
     fn get(&self, path: &str) -> String {
@@ -262,6 +315,21 @@ impl Keys {
     }
 }
 
+// === impl Seen ===
+
+impl Seen {
+    fn print(&self, name: &str, took: Duration) {
+        let Self { requests, failed, reads, rotations } = self;
+        let each = |count: &usize| *count as f64 / *rotations as f64;
+        println!(
+            "| {name} | {rotations} | {requests} | {failed} | {:.1} | {:.1} | {:.0} s |",
+            each(failed),
+            each(reads),
+            took.as_secs_f64(),
+        );
+    }
+}
+
 /// Requests at a steady rate, each on a connection of its own.
 struct Load {
     end: CancellationToken,
@@ -270,24 +338,25 @@ struct Load {
 }
 
 impl Load {
-    fn start(to: SocketAddr, call: Call, rate: u64) -> Self {
+    /// Sends `calls` in turn.
+    fn start(to: SocketAddr, calls: Vec<Call>, rate: u64) -> Self {
         let (end, failed) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
         let (ended, failures) = (end.clone(), Arc::clone(&failed));
         let task = tokio::spawn(async move {
             let mut ticks = interval(Duration::from_micros(1_000_000 / rate));
             ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-            let (mut calls, mut sent) = (JoinSet::new(), 0);
+            let (mut running, mut sent, mut next) = (JoinSet::new(), 0, calls.iter().cycle());
             while ended.run_until_cancelled(ticks.tick()).await.is_some() {
                 sent += 1;
-                let (call, failures) = (call.clone(), Arc::clone(&failures));
-                calls.spawn(async move {
+                let (call, failures) = (next.next().expect("there are calls").clone(), Arc::clone(&failures));
+                running.spawn(async move {
                     if call.send(to).await.status != 200 {
                         failures.fetch_add(1, Ordering::Relaxed);
                     }
                 });
-                while calls.try_join_next().is_some_and(|joined| joined.is_ok()) {}
+                while running.try_join_next().is_some_and(|joined| joined.is_ok()) {}
             }
-            while let Some(joined) = calls.join_next().await {
+            while let Some(joined) = running.join_next().await {
                 joined.expect("a request is answered");
             }
             sent

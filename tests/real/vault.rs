@@ -7,7 +7,7 @@ use serde_json::json;
 use sidekey::{
     egress::{self, Policy},
     manager::{
-        FailureClass, FetchError, Fetched, Managers as _, SecretManager, Settings,
+        Budgets, FailureClass, FetchError, Fetched, Managers as _, SecretManager, Settings,
         registry::{
             Ambient, AwsSettings, AzureSettings, FileSettings, GcpSettings, Registry, RegistrySettings, VaultSettings,
         },
@@ -32,6 +32,7 @@ const BOUNDS: Settings = Settings {
     fetch_deadline: Duration::from_secs(5),
     login_deadline: Duration::from_secs(20),
     max_in_flight: 8,
+    budgets: Budgets::USUAL,
 };
 
 /// How long to wait for something that time brings, seconds.

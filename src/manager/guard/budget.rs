@@ -13,24 +13,22 @@ use crate::{manager::BudgetKey, model::ManagerType};
 /// Shared budgets looked through before those that nobody uses are let go.
 const SWEEP: usize = 64;
 
-/// Reads a sidecar allows itself; `None` = no limit.
+/// Reads a sidecar allows itself, by kind of manager.
 ///
-/// Source: the quota page of each service. A quota of a whole account or vault is shared by all replicas and by whoever else
-/// reads there, so that one sidecar takes a part of it; a burst is what a start needs.
-pub(super) const fn usual(manager: ManagerType) -> Option<Budget> {
-    match manager {
-        // 10,000 a second for the account.
-        ManagerType::AwsSm => Some(Budget { per_second: 100.0, burst: 500.0 }),
-        // 40 calls a second for the account and Region, of ten reads each. The manager counts the calls; this is the ten.
-        ManagerType::AwsSsm => Some(Budget { per_second: 200.0, burst: 1000.0 }),
-        // 4,000 in ten seconds for a vault.
-        ManagerType::AzureKv => Some(Budget { per_second: 50.0, burst: 400.0 }),
-        // 90,000 a minute for the project.
-        ManagerType::GcpSm => Some(Budget { per_second: 100.0, burst: 500.0 }),
-        // The operator's own server.
-        ManagerType::HashicorpVault => Some(Budget { per_second: 200.0, burst: 1000.0 }),
-        ManagerType::File => None,
-    }
+/// Source of the usual ones: the quota page of each service. A quota of a whole account or vault is shared by all replicas and
+/// by whoever else reads there, so that one sidecar takes a part of it; a burst is what a start needs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Budgets {
+    /// Of 10,000 a second for the account.
+    pub aws_sm: Budget,
+    /// Of 40 calls a second for the account and Region, of ten reads each. The manager counts the calls; this is the ten.
+    pub aws_ssm: Budget,
+    /// Of 4,000 in ten seconds for a vault.
+    pub azure_kv: Budget,
+    /// Of 90,000 a minute for the project.
+    pub gcp_sm: Budget,
+    /// At the operator's own server.
+    pub hashicorp_vault: Budget,
 }
 
 /// What those who share a quota have left.
@@ -46,6 +44,31 @@ pub(in crate::manager) struct Purses(Mutex<HashMap<Sharing, Weak<Mutex<Purse>>>>
 
 /// Those who share a purse.
 type Sharing = (ManagerType, BudgetKey);
+
+// === impl Budgets ===
+
+impl Budgets {
+    /// The documented defaults.
+    pub const USUAL: Self = Self {
+        aws_sm: Budget { per_second: 100.0, burst: 500.0 },
+        aws_ssm: Budget { per_second: 200.0, burst: 1000.0 },
+        azure_kv: Budget { per_second: 50.0, burst: 400.0 },
+        gcp_sm: Budget { per_second: 100.0, burst: 500.0 },
+        hashicorp_vault: Budget { per_second: 200.0, burst: 1000.0 },
+    };
+
+    /// That of one kind of manager; `None` = no limit.
+    pub const fn of(&self, manager: ManagerType) -> Option<Budget> {
+        match manager {
+            ManagerType::AwsSm => Some(self.aws_sm),
+            ManagerType::AwsSsm => Some(self.aws_ssm),
+            ManagerType::AzureKv => Some(self.azure_kv),
+            ManagerType::GcpSm => Some(self.gcp_sm),
+            ManagerType::HashicorpVault => Some(self.hashicorp_vault),
+            ManagerType::File => None,
+        }
+    }
+}
 
 // === impl Purse ===
 

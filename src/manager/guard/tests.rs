@@ -13,6 +13,7 @@ const BOUNDS: Settings = Settings {
     fetch_deadline: Duration::from_secs(8),
     login_deadline: Duration::from_secs(90),
     max_in_flight: 32,
+    budgets: Budgets::USUAL,
 };
 
 /// A guarded fake, what it counts, and the fake itself.
@@ -24,10 +25,14 @@ struct Stage {
 
 impl Stage {
     fn of(manager: ManagerType, answers: impl IntoIterator<Item = Answer>) -> Self {
+        Self::within(&BOUNDS, manager, answers)
+    }
+
+    fn within(bounds: &Settings, manager: ManagerType, answers: impl IntoIterator<Item = Answer>) -> Self {
         let (fake, metrics) = (Fake::new(), Arc::new(Metrics::new()));
         fake.script("a", answers);
         let inner = Arc::new(fake.clone());
-        let guarded = Guarded::new(inner, manager, &BOUNDS, &Arc::default(), Arc::clone(&metrics));
+        let guarded = Guarded::new(inner, manager, bounds, &Arc::default(), Arc::clone(&metrics));
         Self { guarded, metrics, fake }
     }
 
@@ -124,6 +129,15 @@ async fn an_empty_budget_is_told_at_once_and_fills_up() {
         again += 1;
     }
     assert_eq!(again, 50, "fifty a second");
+    let budgets = Budgets { azure_kv: Budget { per_second: 2.0, burst: 7.0 }, ..Budgets::USUAL };
+    let smaller = Stage::within(&Settings { budgets, ..BOUNDS }, ManagerType::AzureKv, [Answer::text("sk")]);
+    for (seconds, want) in [(0, 7), (1, 2), (60, 7)] {
+        advance(Duration::from_secs(seconds)).await;
+        for _ in 0..want {
+            assert_eq!(smaller.fetch().await, "ok");
+        }
+        assert_eq!(smaller.fetch().await, "throttled budget_empty", "as configured");
+    }
     let files = Stage::of(ManagerType::File, [Answer::text("sk")]);
     for _ in 0..5000 {
         assert_eq!(files.fetch().await, "ok", "files have no quota");

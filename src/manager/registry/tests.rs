@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     egress::{self, Policy},
     manager::{
-        Settings,
+        Budgets, Settings,
         fake::{Answer, Fake},
     },
     model::{Lifespan, VersionSelector, Workspaces},
@@ -16,7 +16,13 @@ use crate::{
 
 fn registry(root: &TempDir) -> Registry {
     let second = Duration::from_secs(1);
-    let bounds = Settings { attempt_timeout: second, fetch_deadline: second, login_deadline: second, max_in_flight: 1 };
+    let bounds = Settings {
+        attempt_timeout: second,
+        fetch_deadline: second,
+        login_deadline: second,
+        max_in_flight: 1,
+        budgets: Budgets::USUAL,
+    };
     let settings = RegistrySettings {
         bounds,
         aws: AwsSettings::default(),
