@@ -73,7 +73,7 @@ pub async fn is_used_by_the_request_that_was_refused() {
         assert_eq!(got.status, 200, "{got:?}");
         recovered.push(got);
     }
-    println!("| request | p50 | p99 | slowest |");
+    println!("| request | p50 | p99 |");
     println!("| a hit | {} |", Times::of(&hits));
     println!("| refused, read again, sent again | {} |", Times::of(&recovered));
 }
