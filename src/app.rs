@@ -32,13 +32,15 @@ use crate::{
     clients::{Clients, ClientsError},
     config::Config,
     dialect::portkey::Portkey,
+    egress::{Transport, TrustError},
     feed::{
         Feed,
         file::{Admit, FileSource, Reload},
     },
-    manager::registry::Registry,
+    manager::registry::{Registry, RegistrySettings},
     metric::Metrics,
     proxy::{self, BindError, Proxy, Server, Shutdown, UpstreamError, audit::Audit},
+    push::{Push, PushError},
     resolve::{Resolver, prewarm::Choice},
     telemetry::{AuditFile, AuditWriter},
 };
@@ -54,6 +56,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub struct Sidecar {
     addresses: Vec<SocketAddr>,
     admin_address: SocketAddr,
+    webhook_address: Option<SocketAddr>,
     feed: Arc<Feed>,
     resolver: Arc<Resolver>,
     metrics: Arc<Metrics>,
@@ -87,6 +90,12 @@ pub enum StartError {
     /// `admin_token_file` or `fingerprint_key_file`.
     #[error("the operator API cannot be set up")]
     Operator(#[from] OperatorError),
+    /// `webhook_listen`, `webhooks.*`.
+    #[error("webhooks cannot be served")]
+    Webhooks(#[from] PushError),
+    /// `egress.extra_ca_files`, on the way to those who issue tokens for webhooks.
+    #[error("the issuers of webhook tokens cannot be reached")]
+    Issuers(#[from] TrustError),
     /// `admin_listen`.
     #[error("admin_listen {address} cannot be listened on")]
     Admin {
@@ -106,6 +115,7 @@ impl Sidecar {
     /// [`StartError`]; nothing runs then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
+        let issuers = config.webhooks.as_ref().map(|_| issuers(&config.managers)).transpose()?;
         let registry = Registry::new(config.managers, Arc::clone(&metrics)).map_err(StartError::Managers)?;
         let registry = Arc::new(registry);
         let operator = Operator::new(config.admin.token_file.clone(), config.fingerprint_key_file)?;
@@ -126,6 +136,14 @@ impl Sidecar {
         let admin = Admin::bind(&config.admin).await.map_err(|source| StartError::Admin { address, source })?;
         let admin_address = admin.address().map_err(|source| StartError::Admin { address, source })?;
         let addresses = server.addresses();
+        let push = match (&config.webhooks, issuers) {
+            (Some(settings), Some(issuers)) => {
+                let (feed, metrics) = (Arc::clone(&feed), Arc::clone(&metrics));
+                Some(Push::bind(settings, &issuers, feed, resolver.expiry(), metrics).await?)
+            }
+            (Some(_) | None, _) => None,
+        };
+        let webhook_address = push.as_ref().and_then(|push| push.address().ok());
 
         let (background, end, shutdown) = (TaskTracker::new(), CancellationToken::new(), Shutdown::new());
         background.spawn(keep_cache(Arc::clone(&feed), Arc::clone(&resolver), end.clone()));
@@ -152,13 +170,20 @@ impl Sidecar {
             prewarming,
         };
         background.spawn(admin.run(vitals, end.clone().cancelled_owned()));
+        if let Some(push) = push {
+            background.spawn(push.run(end.clone().cancelled_owned()));
+        }
         background.close();
         let serving = tokio::spawn(server.run(proxy, shutdown.clone()));
         announce(&config.proxy, authenticates, &addresses, admin_address);
+        if let Some(webhook_listen) = webhook_address {
+            info!(%webhook_listen, "Taking webhooks.");
+        }
         let _end_with_me = end.clone().drop_guard();
         Ok(Self {
             addresses,
             admin_address,
+            webhook_address,
             feed,
             resolver,
             metrics,
@@ -180,6 +205,11 @@ impl Sidecar {
     /// Where health and metrics are, with the port that was picked.
     pub fn admin_address(&self) -> SocketAddr {
         self.admin_address
+    }
+
+    /// Where webhooks are taken, with the port that was picked; `None` = nowhere.
+    pub fn webhook_address(&self) -> Option<SocketAddr> {
+        self.webhook_address
     }
 
     /// The current snapshot.
@@ -267,7 +297,9 @@ impl StartError {
             | Self::Operator(_)
             | Self::Keys(_)
             | Self::Audit(_)
+            | Self::Issuers(_)
             | Self::Clients(BindError::Tls(_)) => true,
+            Self::Webhooks(error) => error.is_configuration(),
             Self::Clients(BindError::Listen { .. }) | Self::Admin { .. } => false,
         }
     }
@@ -283,6 +315,12 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
         behind = cause.source();
     }
     text
+}
+
+/// The way to those who issue tokens for webhooks: the operator's addresses, which no reference can name.
+fn issuers(managers: &RegistrySettings) -> Result<Arc<Transport>, TrustError> {
+    let patience = managers.bounds.attempt_timeout;
+    Transport::new(managers.policy.clone(), managers.extra_ca_files.clone(), patience).map(Arc::new)
 }
 
 /// Where uses are recorded, and who writes them; `None` when nobody is to.

@@ -13,6 +13,7 @@ mod shown;
 mod tree;
 mod value;
 mod variables;
+mod webhooks;
 
 pub use control_plane::ControlPlaneConfig;
 pub use problem::{Invalid, Place, Problem, why};
@@ -29,7 +30,9 @@ use std::{
 use reader::Reader;
 use tree::{Node, Value};
 
-use crate::{admin, clients, dialect::portkey, feed, manager::registry::RegistrySettings, proxy, resolve, telemetry};
+use crate::{
+    admin, clients, dialect::portkey, feed, manager::registry::RegistrySettings, proxy, push, resolve, telemetry,
+};
 
 /// Largest configuration file, in bytes. A hundred keys with comments stay far below; a device or a wrong file does not.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -46,6 +49,8 @@ pub struct Config {
     pub clients: clients::Settings,
     /// `admin_listen`, `admin_token_file`.
     pub admin: admin::Settings,
+    /// `webhook_listen`, `webhooks.*`; `None` = no webhooks.
+    pub webhooks: Option<push::Settings>,
     /// `snapshot.*`; `None` = no source, never ready.
     pub snapshot: Option<feed::file::Settings>,
     /// `unmatched`, `destination.*`, `passthrough.*`.
@@ -128,8 +133,11 @@ impl Config {
         let clients = sections::clients(reader);
         let proxy = sections::proxy(reader, clients.authenticates());
         let managers = sections::managers(reader);
+        let admin = sections::admin(reader, &proxy.listen);
+        let taken: Vec<_> = proxy.listen.iter().copied().chain([admin.listen]).collect();
         Self {
-            admin: sections::admin(reader, &proxy.listen),
+            webhooks: webhooks::webhooks(reader, &taken),
+            admin,
             proxy,
             clients,
             snapshot: sections::snapshot(reader),

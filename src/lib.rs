@@ -28,6 +28,8 @@
 //!    → pick secret_key → Credential (prepared header value, sensitive) → injected → wiped when the last holder lets go
 //! ```
 //!
+//! Whoever keeps the secret may say that it has changed (`push`): it is read again, and served on until then.
+//!
 //! # Rooms
 //!
 //! Imports go down only; `tests/it/layers.rs` fails on one that climbs.
@@ -39,7 +41,7 @@
 //! | 2 | [`egress`], [`feed`], [`dialect`], [`manager`] (may use `egress`; otherwise never each other) |
 //! | 3 | [`resolve`], [`clients`] |
 //! | 4 | [`proxy`]; [`control`] (rows 0 and 1 only, and of `seal` the closing half: it cannot reach a secret) |
-//! | 5 | [`config`], [`admin`], [`telemetry`], [`app`], [`cli`] |
+//! | 5 | [`config`], [`admin`], [`push`] (of `resolve` what expires: it cannot reach a secret), [`telemetry`], [`app`], [`cli`] |
 
 pub mod admin;
 pub mod app;
@@ -54,6 +56,7 @@ pub mod manager;
 pub mod metric;
 pub mod model;
 pub mod proxy;
+pub mod push;
 pub mod resolve;
 pub mod seal;
 pub mod secret;

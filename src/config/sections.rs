@@ -41,7 +41,6 @@ pub fn unbuilt(reader: &mut Reader<'_>) {
     reader.later("snapshot.control_plane", CONTROL_PLANE);
     reader.later("control_plane", CONTROL_PLANE);
     reader.later("sealing", "sealed values cannot be opened yet");
-    reader.later("webhook_listen", "there are no webhooks yet");
 }
 
 /// `client_auth`, `api_key_hash_file`, `workspace`, `limits.price_file`.

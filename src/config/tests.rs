@@ -108,7 +108,7 @@ fn every_key_of_a_later_version_is_refused() {
             "{text}: {problems:#?}"
         );
     }
-    for name in ["snapshot.control_plane", "sealing", "webhook_listen"] {
+    for name in ["snapshot.control_plane", "sealing"] {
         assert!(later.iter().any(|key| key.name == name), "{name}");
     }
 }
@@ -134,6 +134,59 @@ fn every_fault_of_a_run_at_once() {
         ]
     );
     assert_eq!(invalid.to_string(), "8 problems in the configuration");
+}
+
+#[test]
+fn a_source_of_webhooks_is_whole_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, "0123456789abcdef").unwrap();
+    let file = file.display();
+    let tenant = "11111111-2222-3333-4444-555555555555";
+    #[rustfmt::skip]
+    let rows = [
+        // what stands under `webhooks`, the listener, the keys with problems
+        (format!("hmac: {{secret_file: {file}}}"), "127.0.0.1:0", ""),
+        (format!("hmac: {{secret_file: {file}}}"), "null", "webhooks.hmac.secret_file"),
+        (format!("hmac: {{secret_file: {file}}}"), "127.0.0.1:8901", "webhook_listen"),
+        (format!("hmac: {{secret_file: {file}}}"), "0.0.0.0:8903", "webhook_listen"),
+        (format!("{{allow_plaintext: true, hmac: {{secret_file: {file}}}}}"), "0.0.0.0:8903", ""),
+        (format!("{{tls: {{cert_file: {file}, key_file: {file}}}, hmac: {{secret_file: {file}}}}}"), "0.0.0.0:8903", ""),
+        (format!("{{tls: {{cert_file: {file}}}, hmac: {{secret_file: {file}}}}}"), "127.0.0.1:0", "webhooks.tls.cert_file"),
+        ("{allow_plaintext: true}".to_owned(), "null", "webhooks.allow_plaintext"),
+        ("{}".to_owned(), "127.0.0.1:0", "webhook_listen"),
+        (format!("eventbridge: {{api_key_file: {file}, api_key_header: X-Sidekey-Key}}"), "127.0.0.1:0", ""),
+        (format!("eventbridge: {{api_key_file: {file}, oauth_issuer: 'https://idp.example'}}"), "127.0.0.1:0", "webhooks.eventbridge.oauth_issuer webhooks.eventbridge.oauth_issuer"),
+        ("eventbridge: {oauth_issuer: 'https://idp.example/', oauth_audience: sidekey}".to_owned(), "127.0.0.1:0", ""),
+        ("eventbridge: {oauth_issuer: 'http://idp.example', oauth_audience: sidekey}".to_owned(), "127.0.0.1:0", "webhooks.eventbridge.oauth_issuer"),
+        ("eventbridge: {oauth_keys_url: 'https://idp.example/keys'}".to_owned(), "127.0.0.1:0", "webhooks.eventbridge.oauth_keys_url"),
+        (format!("{{eventbridge: {{api_key_header: x-other}}, hmac: {{secret_file: {file}}}}}"), "127.0.0.1:0", "webhooks.eventbridge.api_key_header"),
+        (format!("event_grid: {{audience: 'api://sidekey', tenant_id: {tenant}}}"), "127.0.0.1:0", ""),
+        ("event_grid: {audience: 'api://sidekey'}".to_owned(), "127.0.0.1:0", "webhooks.event_grid.audience"),
+        ("event_grid: {audience: 'api://sidekey', tenant_id: common}".to_owned(), "127.0.0.1:0", "webhooks.event_grid.tenant_id"),
+        (format!("{{event_grid: {{app_id: {tenant}}}, hmac: {{secret_file: {file}}}}}"), "127.0.0.1:0", "webhooks.event_grid.app_id"),
+        ("pubsub: {audience: 'https://hooks.example', service_account: push@p.iam.gserviceaccount.com}".to_owned(), "127.0.0.1:0", ""),
+        ("pubsub: {audience: 'https://hooks.example', service_account: push}".to_owned(), "127.0.0.1:0", "webhooks.pubsub.service_account"),
+        (format!("doppler: {{secret_file: {file}, references: [openai]}}"), "127.0.0.1:0", ""),
+        (format!("doppler: {{secret_file: {file}}}"), "127.0.0.1:0", "webhooks.doppler.references"),
+        (format!("{{infisical: {{references: [openai]}}, hmac: {{secret_file: {file}}}}}"), "127.0.0.1:0", "webhooks.infisical.references"),
+        ("hmac: {secret_file: /nowhere, tolerance_secs: 0}".to_owned(), "127.0.0.1:0", "webhooks.hmac.secret_file webhooks.hmac.tolerance_secs"),
+    ];
+    for (webhooks, listen, keys) in rows {
+        let webhooks = if webhooks.starts_with('{') { webhooks } else { format!("{{{webhooks}}}") };
+        let text = format!("webhook_listen: {listen}\nwebhooks: {webhooks}\n");
+        let found = match Config::parse("a.yaml", &text, []) {
+            Ok(config) => {
+                assert_eq!(config.webhooks.is_some(), listen != "null", "{text}");
+                String::new()
+            }
+            Err(invalid) => {
+                let keys: Vec<_> = invalid.problems.iter().map(|problem| problem.key.to_string()).collect();
+                keys.join(" ")
+            }
+        };
+        assert_eq!(found, keys, "{text}");
+    }
 }
 
 #[test]

@@ -13,15 +13,16 @@ const ROWS: [&[&str]; 9] = [
     &["egress", "feed", "dialect", "manager"],
     &["resolve", "clients"],
     &["proxy", "control"],
-    &["telemetry", "admin"],
+    &["telemetry", "admin", "push"],
     &["config"],
     &["app"],
     &["cli"],
 ];
 /// What may be named beside that.
 const SIDEWAYS: [(&str, &str); 2] = [("manager", "egress"), ("seal", "secret")];
-/// What may not be named, although it lies below: whoever keeps sealed values cannot open one, nor fetch a secret.
-const CLOSED: [(&str, &[&str]); 7] = [
+/// What may not be named, although it lies below: whoever keeps sealed values cannot open one, nor fetch a secret; and whoever
+/// listens to the outside can have a secret read again, and do nothing else with it.
+const CLOSED: [(&str, &[&str]); 13] = [
     ("control", &["seal", "identity"]),
     ("control", &["egress"]),
     ("control", &["feed"]),
@@ -29,6 +30,12 @@ const CLOSED: [(&str, &[&str]); 7] = [
     ("control", &["manager"]),
     ("control", &["resolve"]),
     ("control", &["clients"]),
+    ("push", &["secret"]),
+    ("push", &["seal"]),
+    ("push", &["manager"]),
+    ("push", &["dialect"]),
+    ("push", &["resolve", "Resolver"]),
+    ("push", &["resolve", "Quest"]),
 ];
 
 /// A piece of source text: an identifier, `::`, or one sign.
@@ -140,6 +147,9 @@ fn a_path_that_climbs_is_found_however_it_is_written() {
             climbs: &["egress", "feed", "dialect"],
         },
         Case { file: "control.rs", source: "use crate::proxy::A;", climbs: &["proxy"] },
+        Case { file: "push.rs", source: "use crate::resolve::Expiry;", climbs: &[] },
+        Case { file: "push.rs", source: "use crate::resolve::{Expiry, Resolver};", climbs: &["resolve"] },
+        Case { file: "push/verify.rs", source: "use crate::{manager::A, secret::B};", climbs: &["manager", "secret"] },
         Case { file: "app.rs", source: "use crate::{config::B, proxy::C, cli::D};", climbs: &["cli"] },
         Case { file: "cli/check.rs", source: "use crate::{app::B, config::C}; use super::D;", climbs: &[] },
     ];

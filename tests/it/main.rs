@@ -28,6 +28,7 @@ mod proxy_redact;
 mod proxy_request;
 mod proxy_server;
 mod proxy_websocket;
+mod push;
 mod recovery;
 mod resolver;
 mod sidecar;
