@@ -49,7 +49,13 @@ enum Command {
     /// Run the control plane: the admin API and the snapshot feed
     ///
     /// config/control-plane-full.yaml lists every key.
-    ControlPlane(OfConfig),
+    ControlPlane {
+        #[command(flatten)]
+        config: OfConfig,
+        /// Begin a new epoch of the feed and exit: to be said once after the database was restored from a backup
+        #[arg(long)]
+        new_epoch: bool,
+    },
     /// See it work on this machine: no cloud, no account, no file to write
     ///
     /// Makes an example secret, reference, integration and virtual key in a private temporary folder, sends one request
@@ -122,7 +128,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     };
     let log = match command {
         // Its own, once the configuration is read.
-        Command::Sidecar(_) | Command::ControlPlane(_) => None,
+        Command::Sidecar(_) | Command::ControlPlane { .. } => None,
         Command::Dev { .. } => Some(Level::WARN),
         Command::Check { .. }
         | Command::Explain(_)
@@ -135,7 +141,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     }
     match command {
         Command::Sidecar(OfConfig { config }) => sidecar::run(&config),
-        Command::ControlPlane(OfConfig { config }) => control_plane::run(&config),
+        Command::ControlPlane { config: OfConfig { config }, new_epoch } => control_plane::run(&config, new_epoch),
         Command::Keygen { kind, out } => keygen::generate(kind, &out),
         Command::HashKey { hash_file } => keygen::hash(&hash_file),
         Command::Dev { upstream, once } => dev::run(upstream.as_ref(), once),

@@ -143,17 +143,16 @@ fn signing_key(settings: &Settings) -> Result<SigningKey, BootstrapError> {
 
 /// The first organisation; made with its OWNER key, unless it is there already.
 async fn first_organisation(store: &Store, hasher: &Hasher, file: &Path) -> Result<String, BootstrapError> {
-    if let Some(first) = store.organisations().await?.into_iter().next() {
-        return Ok(first);
-    }
+    let Some(mut write) = store.first("default", ACTOR).await? else {
+        return Ok(store.organisations().await?.into_iter().next().unwrap_or_default());
+    };
+    let organisation = write.organisation().to_owned();
     let make = || key::generate().map_err(|_| BootstrapError::Randomness);
     let key = read_or_make("bootstrap_key_file", file, true, make)?;
     let key = key.trim();
     if key.chars().count() < LEAST_KEY_CHARACTERS {
         return Err(BootstrapError::Weak { file: file.to_owned() });
     }
-    let organisation = store.create_organisation("default").await?;
-    let mut write = store.write(&organisation, ACTOR).await?;
     let mut object = Object::new(Kind::ApiKey, Object::new_id(), String::new(), "bootstrap".to_owned());
     object.slug.clone_from(&object.id);
     object.write(&Body { role: Role::Owner, mask: mask(key), ..Body::default() })?;

@@ -219,17 +219,21 @@ impl Store {
         rows.iter().map(|row| Ok((row.text(0)?, row.text(1)?))).collect()
     }
 
-    /// Makes an organisation; its id.
+    /// Begins the write that makes the first organisation, called `name`; `None` when there is one. Of several processes that
+    /// start at once, one makes it and the others wait for that.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn create_organisation(&self, name: &str) -> Result<String, StoreError> {
+    pub async fn first(&self, name: &str, actor: &str) -> Result<Option<Write>, StoreError> {
         const SQL: &str = "INSERT INTO organisations (id, name, version, created_at) VALUES ($1, $2, $3, $4)";
-        let id = Object::new_id();
         let mut tx = self.database.begin().await?;
+        tx.lock().await?;
+        if tx.row("SELECT id FROM organisations LIMIT 1", &[]).await?.is_some() {
+            return Ok(None);
+        }
+        let id = Object::new_id();
         tx.execute(SQL, &[Arg::Text(&id), Arg::Text(name), Arg::Number(0), Arg::Number(now())]).await?;
-        tx.commit().await?;
-        Ok(id)
+        Write::begin(Tenant::new(&id, tx), actor, self.changes.clone()).await.map(Some)
     }
 
     /// The store as `organisation` sees it, at one moment, to read.

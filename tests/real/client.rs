@@ -98,6 +98,20 @@ impl Call {
         self.open(to).await.rest().await
     }
 
+    /// As [`Self::send`]; `None` when there is nobody, or the answer does not come to its end.
+    pub async fn try_send(self, to: SocketAddr) -> Option<Reply> {
+        let stream = TcpStream::connect(to).await.ok()?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::Builder::new().handshake(TokioIo::new(stream)).await.ok()?;
+        let _connection = Connection(tokio::spawn(connection).abort_handle());
+        let mut request = Request::builder().method(self.method).uri(&self.target).body(Full::new(self.body)).ok()?;
+        *request.headers_mut() = self.headers;
+        request.headers_mut().insert(HOST, HeaderValue::from_str(&to.to_string()).ok()?);
+        let (head, body) = sender.send_request(request).await.ok()?.into_parts();
+        let body = body.collect().await.ok()?.to_bytes();
+        Some(Reply { status: head.status, headers: head.headers, body, trailers: None })
+    }
+
     /// Sends the request and returns at the head of the answer.
     pub async fn open(self, to: SocketAddr) -> OpenReply {
         let stream = TcpStream::connect(to).await.unwrap_or_else(|error| panic!("{to}: {error}"));

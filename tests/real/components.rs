@@ -5,6 +5,7 @@ mod gateway;
 pub mod kube;
 mod ministack;
 mod openbao;
+mod postgres;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -16,6 +17,7 @@ pub use gateway::Gateway;
 pub use kube::KubeApiserver;
 pub use ministack::MiniStack;
 pub use openbao::OpenBao;
+pub use postgres::Postgres;
 
 use crate::harness;
 

@@ -33,6 +33,7 @@ mod coalescing;
 mod command;
 #[allow(dead_code, reason = "offers what tests may need")]
 mod components;
+mod control_plane;
 mod drain;
 mod errors;
 mod gcp;
@@ -139,5 +140,11 @@ fn main() -> ExitCode {
         command::dev_once,
         command::check_resolves_every_reference,
         command::check_names_what_fails,
+        control_plane::durability::survives_kills,
+        control_plane::durability::survives_a_full_disk,
+        control_plane::durability::a_backup_begins_an_epoch,
+        control_plane::replicas::are_one_control_plane,
+        control_plane::replicas::leave_a_newer_schema_alone,
+        control_plane::replicas::notice_without_being_told,
     ])
 }

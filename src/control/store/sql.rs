@@ -3,7 +3,7 @@
 //! This is the only file that names the two. There is no `NULL` in the schema: empty text and 0 stand for "none".
 
 use sqlx::{
-    Database as Kind, Decode, Encode, Row as _, Sqlite, SqlitePool, Type,
+    Connection as _, Database as Kind, Decode, Encode, Row as _, Sqlite, SqlitePool, Type,
     query::Query,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
@@ -84,7 +84,11 @@ impl Database {
             // What was acknowledged is there after the power has failed, too.
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(WAIT);
-        let pool = SqlitePoolOptions::new().max_connections(MAX_CONNECTIONS).acquire_timeout(WAIT);
+        // A full disk ends a transaction by itself; the driver believes in it for ever, and begins no other there.
+        let pool = SqlitePoolOptions::new()
+            .max_connections(MAX_CONNECTIONS)
+            .acquire_timeout(WAIT)
+            .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }));
         pool.connect_with(options).await.map(Self::Sqlite)
     }
 
@@ -180,7 +184,7 @@ impl Transaction {
         }
     }
 
-    /// Holds back every other process that migrates, until the end. SQLite's writer holds everyone back anyway.
+    /// Holds back every other process that migrates or starts for the first time, until the end. SQLite's writer holds everyone back anyway.
     pub(super) async fn lock(&mut self) -> Result<(), sqlx::Error> {
         match self {
             Self::Sqlite(_) => Ok(()),

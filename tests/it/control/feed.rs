@@ -169,10 +169,8 @@ async fn only_a_known_token_is_admitted() {
     }
     let reply = stage.call_as(token, Method::GET, "/v1/secret-references").send().await;
     assert_eq!(reply.status, 401, "a token is no API key");
-    let database = fs::read(stage.folder.path().join("control.db")).unwrap();
-    let journal = fs::read(stage.folder.path().join("control.db-wal")).unwrap_or_default();
-    for bytes in [&database, &journal] {
-        assert!(!bytes.windows(token.len()).any(|part| part == token.as_bytes()), "a token is in the database");
+    for (name, content) in stage.kept().await {
+        assert!(!content.windows(token.len()).any(|part| part == token.as_bytes()), "a token is in {name}");
     }
 }
 

@@ -1,22 +1,31 @@
 //! A control plane in this process, with a data plane's identity to look into what it sealed.
+//!
+//! On SQLite, or on the PostgreSQL of `CONTROL_TESTS_DATABASE_URL`, where each stage has a database of its own
+//! (`tests/components/postgres cargo test --test it -- control::`).
 
-use std::{fs, path::Path};
+use std::{env, fs, path::Path};
 
 use http::Method;
 use serde_json::Value;
 use sidekey::{
     app::ControlPlane,
     config::ControlPlaneConfig,
+    control::{key::Hasher, store::Object},
     seal::{
         Place,
         identity::{Identities, Identity},
+        signature::SigningKey,
     },
     telemetry::{self, Capture, Level},
 };
+use sqlx::{AssertSqlSafe, PgPool, Row as _};
 use tempfile::TempDir;
 use tracing::subscriber::DefaultGuard;
 
 use crate::harness::{Call, Reply};
+
+/// Where the URL of a PostgreSQL stands, if there is one.
+const URL_FILE: &str = "database-url";
 
 /// What is running, and who may look into it.
 pub struct Stage {
@@ -45,6 +54,9 @@ impl Stage {
         let subscriber = telemetry::subscriber(Level::TRACE, None, telemetry::Format::Json, log.clone()).unwrap();
         let _logging = tracing::subscriber::set_default(subscriber);
         let folder = tempfile::tempdir().unwrap();
+        if let Ok(url) = env::var("CONTROL_TESTS_DATABASE_URL") {
+            prepare_postgres(folder.path(), &url).await;
+        }
         let identity = Identity::generate().unwrap();
         let config = config(folder.path(), &identity.recipient().to_string(), more);
         let control = ControlPlane::start(config).await.unwrap();
@@ -83,6 +95,26 @@ impl Stage {
         (organisation, object.id.clone(), object.read().unwrap())
     }
 
+    /// All that is kept of what was posted: files, and what a database elsewhere has, by name.
+    pub async fn kept(&self) -> Vec<(String, Vec<u8>)> {
+        let mut kept = Vec::new();
+        for entry in fs::read_dir(self.folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            kept.push((path.display().to_string(), fs::read(path).unwrap()));
+        }
+        let Ok(url) = fs::read_to_string(self.folder.path().join(URL_FILE)) else { return kept };
+        let pool = PgPool::connect(&url).await.unwrap();
+        let tables = sqlx::query("SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'");
+        for table in tables.fetch_all(&pool).await.unwrap() {
+            let table: String = table.get(0);
+            let rows = AssertSqlSafe(format!("SELECT COALESCE(string_agg(t::text, ' '), '(empty)') FROM {table} t"));
+            let text: String = sqlx::query(rows).fetch_one(&pool).await.unwrap().get(0);
+            kept.push((table, text.into_bytes()));
+        }
+        pool.close().await;
+        kept
+    }
+
     /// Opens what stands behind `$sealed`.
     pub fn open(&self, place: Place<'_>, member: &Value) -> String {
         let sealed = member["$sealed"].as_str().unwrap_or_else(|| panic!("{member} is not sealed"));
@@ -92,12 +124,34 @@ impl Stage {
 
 /// A configuration whose files are in `folder`.
 pub fn config(folder: &Path, recipient: &str, more: &str) -> ControlPlaneConfig {
-    let database = folder.join("control.db");
-    let text = format!(
-        "listen: 127.0.0.1:0\ndatabase_file: {}\nsealing: {{recipients: [{recipient}]}}\n{more}",
-        database.display()
-    );
+    let database = if folder.join(URL_FILE).exists() {
+        let file = |name: &str| folder.join(name).display().to_string();
+        format!(
+            "database_url_file: {}\nbootstrap_key_file: {}\napi_key_hash_file: {}\nsigning_key_file: {}",
+            file(URL_FILE),
+            file("bootstrap-key"),
+            file("api-key-hash"),
+            file("signing-key.pem")
+        )
+    } else {
+        format!("database_file: {}", folder.join("control.db").display())
+    };
+    let text = format!("listen: 127.0.0.1:0\n{database}\nsealing: {{recipients: [{recipient}]}}\n{more}");
     ControlPlaneConfig::parse("control-plane.yaml", &text, []).unwrap()
+}
+
+/// Makes a database, and the files that a control plane on PostgreSQL has to be given.
+async fn prepare_postgres(folder: &Path, url: &str) {
+    let name = format!("control_{}", Object::new_id().replace('-', ""));
+    let pool = PgPool::connect(url).await.unwrap();
+    // Copied from the template one after the other.
+    sqlx::query("SELECT pg_advisory_lock(1)").execute(&pool).await.unwrap();
+    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&pool).await.unwrap();
+    pool.close().await;
+    let (server, _) = url.rsplit_once('/').unwrap();
+    fs::write(folder.join(URL_FILE), format!("{server}/{name}")).unwrap();
+    fs::write(folder.join("api-key-hash"), &*Hasher::generate().unwrap()).unwrap();
+    fs::write(folder.join("signing-key.pem"), &*SigningKey::generate().unwrap().expose().unwrap()).unwrap();
 }
 
 /// Status and message of a refusal, in the shape that every refusal has.
