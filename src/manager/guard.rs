@@ -13,7 +13,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
 
 use self::{
     budget::Purse,
@@ -136,15 +139,19 @@ impl SecretManager for Guarded {
     async fn fetch(&self, location: &SecretLocation, known: Option<&Version>) -> Result<Fetched, FetchError> {
         let turn = self.pace.as_ref().map(|pace| self.enter(pace)).transpose()?;
         let started = Instant::now();
-        let fetch = async {
-            // Waiting for a turn is part of the fetch: whoever waits too long is told so like whoever is answered too late.
-            let _permit = self.permits.acquire().await;
-            self.inner.fetch(location, known).await
-        };
+        let until = started + self.deadline;
         let late = || FetchError::new(FailureClass::Timeout).with_code("deadline");
-        let outcome = tokio::time::timeout(self.deadline, fetch).await.unwrap_or_else(|_| Err(late()));
+        // Waiting for a turn is part of the fetch: whoever waits too long is told so like whoever is answered too late, and
+        // sends nothing when his turn comes at the very end.
+        let permit = timeout_at(until, self.permits.acquire()).await;
+        let permit = permit.ok().filter(|_| Instant::now() < until);
+        let outcome = match &permit {
+            Some(_) => timeout_at(until, self.inner.fetch(location, known)).await.unwrap_or_else(|_| Err(late())),
+            None => Err(late()),
+        };
         self.count(&outcome, started.elapsed());
-        if let Some(turn) = turn {
+        // What was never sent says nothing about the manager: it may be slow, and the queue long.
+        if let Some(turn) = turn.filter(|_| permit.is_some()) {
             turn.tell(&outcome);
         }
         outcome

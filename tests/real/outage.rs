@@ -2,7 +2,7 @@
 //! refused with the right code after it, and served again when it is over, by the same process.
 //!
 //! Short as part of `tests/run`. `benches/outage` runs the same with more time and prints what it saw; the numbers come from
-//! `OUTAGE_TTL_SECS`, `OUTAGE_STALE_SECS` and `OUTAGE_SECS`, the time for which each latency is measured.
+//! `OUTAGE_TTL_SECS`, `OUTAGE_STALE_SECS`, `OUTAGE_ROTATIONS` and `OUTAGE_SECS`, the time for which each latency is measured.
 
 mod fault;
 mod load;

@@ -97,7 +97,7 @@ pub async fn costs_no_client_a_request() {
 /// Many keys rotate together: the manager is written first, and each provider follows in its time, up to minutes later.
 pub async fn of_many_keys_together_costs_no_client_a_request() {
     let keys = number("ROTATION_COUNT", 5);
-    let lag = Duration::from_secs(number("ROTATION_TOGETHER_SECS", 4));
+    let lag = Duration::from_secs(number("ROTATION_TOGETHER_SECS", 3));
     let stage = Stage::with(keys).await;
     let names: Vec<String> = (0..keys).map(|number| format!("many-{number}")).collect();
     let loads: Vec<Call> = names.iter().map(|name| small(&format!("@{name}"))).collect();

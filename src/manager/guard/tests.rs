@@ -114,6 +114,18 @@ async fn a_manager_that_asks_for_a_pause_has_it() {
     assert_eq!(stage.fetch().await, "ok");
 }
 
+/// A manager that is slow and asked for much at once is not taken for one that is down.
+#[tokio::test(start_paused = true)]
+async fn a_long_queue_is_no_sign_of_death() {
+    let slow = Answer::text("sk").after(Duration::from_secs(6));
+    let bounds = Settings { max_in_flight: 1, ..BOUNDS };
+    let stage = Stage::within(&bounds, ManagerType::HashicorpVault, [slow]);
+    let answers = futures_util::future::join_all((0..20).map(|_| stage.fetch())).await;
+    assert_eq!(answers.iter().filter(|answer| *answer == "ok").count(), 1, "{answers:?}");
+    assert_eq!(answers.iter().filter(|answer| *answer == "timeout deadline").count(), 19, "{answers:?}");
+    assert_eq!(stage.fetch().await, "ok", "the breaker is closed");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_empty_budget_is_told_at_once_and_fills_up() {
     let stage = Stage::of(ManagerType::AzureKv, [Answer::text("sk")]);

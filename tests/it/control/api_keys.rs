@@ -511,7 +511,7 @@ async fn a_key_that_ended_is_nobody_and_shown_as_that() {
     assert_eq!(read(&stage, &id).await["status"], "active");
     assert!(stage.stored(Kind::ApiKey, &id).await.2["usage_reset_at"].as_i64().unwrap() > 0);
     change(|object| {
-        object.body = object.body.replace("\"expires_at\":null", "\"expires_at\":\"2020-01-01T00:00:00Z\"")
+        object.body = object.body.replace("\"expires_at\":null", "\"expires_at\":\"2020-01-01T00:00:00Z\"");
     })
     .await;
     assert_eq!(read(&stage, &id).await["status"], "expired");

@@ -58,7 +58,7 @@ pub async fn is_used_by_the_request_that_was_refused() {
     let world = world(300, Some(Arc::clone(&accepted)), 1).await;
     let mut line = Line::open(world.sidekey.address, &name(0)).await;
     let (mut hits, mut recovered) = (Vec::new(), Vec::new());
-    for rotation in 2..2 + SECRETS {
+    for rotation in 2..2 + number::<u32>("OUTAGE_ROTATIONS", 3) {
         for _ in 0..20 {
             let got = line.send().await;
             assert_eq!(got.status, 200, "{got:?}");

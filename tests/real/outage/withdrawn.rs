@@ -61,7 +61,7 @@ const WAYS: [(Way, &str, Until); 7] = [
 ];
 
 /// Documents of the identity whose policy is broken.
-const DOCUMENTS: usize = 4;
+const DOCUMENTS: usize = 3;
 
 /// Every way at once, with requests coming in: each stops in its time, and with the right code.
 pub async fn stops_within_the_bound() {
@@ -113,7 +113,7 @@ pub async fn stops_within_the_bound() {
 /// A policy that forbids everything is seen by one document after the other, far apart; none is forgotten, and an alarm is
 /// raised. Corrected, it is over.
 pub async fn a_wrong_policy_does_not_empty_the_cache() {
-    const TTL: Duration = Duration::from_secs(10);
+    const TTL: Duration = Duration::from_secs(8);
     let bao = OpenBao::start().await;
     let token = limited(&bao, "many", r#"path "secret/data/many-*" { capabilities = ["read"] }"#).await;
     for number in 0..DOCUMENTS {
