@@ -127,7 +127,10 @@ pub async fn by_metadata_server() {
         is_right.then(|| token("ya29.metadata").header("metadata-flavor", "Google"))
     });
     let path = "/v1/projects/demo/locations/europe-west3/secrets/openai/versions/latest:access";
-    play_secret_manager(&world.provider, "secretmanager.europe-west3.rep.googleapis.com", path, "ya29.metadata");
+    let host = "secretmanager.europe-west3.rep.googleapis.com";
+    // A host that a reference has a word in is judged, and documentation addresses are closed.
+    world.provider.resolve(host, "142.250.1.95".parse().unwrap());
+    play_secret_manager(&world.provider, host, path, "ya29.metadata");
     assert_eq!(credential(&world).await, format!("Bearer {VALUE}"));
 }
 

@@ -50,6 +50,7 @@ mod rotation;
 mod sdk;
 mod ssm;
 mod stage;
+mod steering;
 mod swap;
 mod vault;
 #[allow(dead_code, reason = "offers what tests may need")]
@@ -104,6 +105,11 @@ fn main() -> ExitCode {
         clouds::an_untrusted_vault_is_refused_in_time,
         clouds::a_vault_that_moves_inside_is_left,
         clouds::three_managers_in_one_config,
+        steering::no_address_of_a_tenant_is_loaded,
+        steering::no_name_leads_inside_later,
+        steering::no_answer_leads_elsewhere,
+        steering::the_allow_list_opens_what_it_says,
+        steering::the_own_token_goes_to_no_foreign_address,
         ssm::reads_what_the_policy_opens,
         ssm::refuses_wrong_keys,
         coalescing::a_thousand_cold_requests_cost_one_read,

@@ -44,7 +44,7 @@ impl Wire {
         token: &HeaderValue,
     ) -> Result<Answer, FetchError> {
         let misfit = || FetchError::new(FailureClass::Misconfigured).with_code("path");
-        let mut url = self.place(name.region()).ok_or_else(misfit)?;
+        let (mut url, reach) = self.place(name.region()).ok_or_else(misfit)?;
         let path = format!("/v1/{resource}");
         url.set_path(&path);
         url.set_query(query);
@@ -53,17 +53,20 @@ impl Wire {
             return Err(misfit());
         }
         let headers = HeaderMap::from_iter([(AUTHORIZATION, token.clone())]);
-        // Of a host, a reference says at most the region between two labels of Google's, see `SecretName`.
-        let call = Call { method: Method::GET, url, headers, body: Zeroizing::default(), reach: Reach::Fixed };
+        let call = Call { method: Method::GET, url, headers, body: Zeroizing::default(), reach };
         let bounds = Bounds { timeout: self.attempt_timeout, max_body: MAX_ANSWER };
         answer::check(self.transport.send(call, bounds).await?)
     }
 
-    fn place(&self, region: Option<&str>) -> Option<Url> {
-        match (&self.endpoint, region) {
-            (Some(endpoint), _) => Some(endpoint.clone()),
-            (None, None) => Url::parse("https://secretmanager.googleapis.com").ok(),
-            (None, Some(region)) => Url::parse(&format!("https://secretmanager.{region}.rep.googleapis.com")).ok(),
-        }
+    /// Where the secrets of `region` are. A region is a reference's word, so that the host it stands in is judged.
+    fn place(&self, region: Option<&str>) -> Option<(Url, Reach)> {
+        let (url, reach) = match (&self.endpoint, region) {
+            (Some(endpoint), _) => (Ok(endpoint.clone()), Reach::Fixed),
+            (None, None) => (Url::parse("https://secretmanager.googleapis.com"), Reach::Fixed),
+            (None, Some(region)) => {
+                (Url::parse(&format!("https://secretmanager.{region}.rep.googleapis.com")), Reach::Admitted)
+            }
+        };
+        Some((url.ok()?, reach))
     }
 }
