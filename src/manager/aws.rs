@@ -145,7 +145,12 @@ impl Identities {
         let own = path.map_or(Ok(()), |path| self.admit_own_identity(auth, path));
         let reasons: Vec<String> =
             [place.err(), own.err(), self.admit_role(auth).err()].into_iter().flatten().collect();
-        if reasons.is_empty() { Ok(()) } else { Err(reasons.join("; ")) }
+        if !reasons.is_empty() {
+            return Err(reasons.join("; "));
+        }
+        // A snapshot is admitted when it is loaded, so that who the sidecar is stands in the log before it is asked.
+        self.announce(auth);
+        Ok(())
     }
 
     fn admit_own_identity(&self, auth: &AwsAuth, path: &str) -> Result<(), String> {
@@ -200,14 +205,12 @@ impl Identities {
     /// # Errors
     /// [`FailureClass::Misconfigured`] when there is none.
     pub(super) fn caller(&self, auth: &AwsAuth) -> Result<Caller, FetchError> {
-        self.announce();
         match &auth.method {
             AwsMethod::AccessKey { access_key_id, secret_access_key } => {
                 let text = |secret: &SecretValue| secret.expose_str().unwrap_or_default().to_owned();
                 Ok(Caller::by_key(keys::fixed(text(access_key_id), text(secret_access_key), None)))
             }
             AwsMethod::AssumedRole { role_arn, external_id } => {
-                self.announce_own();
                 let misfit = |reason: String| FetchError::new(FailureClass::Misconfigured).with_source(reason);
                 let named = external_id.as_ref().map(|id| SecretValue::new(id.expose().to_vec()));
                 let fixed = || self.settings.external_id.clone().map(SecretValue::from);
@@ -225,7 +228,6 @@ impl Identities {
                 Ok(Caller::by_login(Arc::new(login), description))
             }
             AwsMethod::ServiceRole => {
-                self.announce_own();
                 Ok(Caller::by_login(Arc::clone(&self.own), format!("serviceRole by {}", self.own_description)))
             }
         }
@@ -264,7 +266,8 @@ impl Identities {
         }
     }
 
-    fn announce(&self) {
+    /// Says once what operators should know of the environment, and whose identity references use.
+    fn announce(&self, auth: &AwsAuth) {
         self.announced.call_once(|| {
             let environment = &self.settings.environment;
             let ignored: Vec<_> =
@@ -277,17 +280,17 @@ impl Identities {
                 );
             }
         });
-    }
-
-    fn announce_own(&self) {
-        self.announced_own.call_once(|| {
-            tracing::info!(
-                manager = self.service.key().trim_start_matches("managers."),
-                identity = self.own_description,
-                chained = self.own_is_role_session,
-                "references use the sidecar's own AWS identity"
-            );
-        });
+        match auth.method {
+            AwsMethod::AccessKey { .. } => {}
+            AwsMethod::AssumedRole { .. } | AwsMethod::ServiceRole => self.announced_own.call_once(|| {
+                tracing::info!(
+                    manager = self.service.key().trim_start_matches("managers."),
+                    identity = self.own_description,
+                    chained = self.own_is_role_session,
+                    "references use the sidecar's own AWS identity"
+                );
+            }),
+        }
     }
 }
 

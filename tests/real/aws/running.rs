@@ -158,6 +158,11 @@ pub async fn sessions_end_and_no_request_fails() {
         setup.config["cache"] = json!({"ttl_secs": 0, "stale_secs": 60});
     })
     .await;
+    let log = world.sidekey.log();
+    assert!(
+        log.contains("identity") && log.contains("web identity arn:aws:iam"),
+        "who it is, before any request: {log}"
+    );
     let reads = Reads::default();
     let (record, to) = (reads.clone(), aws.address());
     world.provider.resolve(SECRETS, PUBLIC);
