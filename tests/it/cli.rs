@@ -222,6 +222,7 @@ fn check_wants_a_snapshot() {
     }
 }
 
+#[cfg(feature = "vault")]
 #[test]
 fn the_example_has_no_problems() {
     let ran = sidekey(Path::new(env!("CARGO_MANIFEST_DIR")), &["check", "--config", "config/sidecar.yaml"], &[]);

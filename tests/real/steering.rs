@@ -368,7 +368,7 @@ pub async fn the_own_token_goes_to_no_foreign_address() {
     let place = &ADDRESSES[2];
     let (inside, other, public) = ([10, 1, 0, 5], [10, 2, 0, 5], PUBLIC.octets());
     #[rustfmt::skip]
-    let rows: &[(Texts, Texts, Texts, &str, Addresses, bool)] = &[
+    let rows: &[(Texts, Texts, Texts, &str, Addresses<'_>, bool)] = &[
         // hosts, networks, kubernetes_allow_addrs, vault_addr, where it leads one after the other, the last one is shown the token
         (&[], &[], &[], "https://vault.evil.example", &[public], false),
         (&[], &[], &[], "https://8.8.8.8", &[public], false),
