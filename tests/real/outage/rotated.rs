@@ -17,25 +17,24 @@ use super::{
 };
 use crate::world::{World, find};
 
-/// Secrets that rotate; each was read at another moment of its lifetime.
+/// Secrets that rotate, each at another moment of its lifetime.
 const SECRETS: u32 = 10;
 /// How often the maintenance looks which values are due.
 const ROUND: Duration = Duration::from_secs(1);
 /// What a read and a busy machine add.
 const SLACK: Duration = Duration::from_secs(1);
 
-/// Nobody refuses the old version: each is replaced within its lifetime.
+/// Nobody refuses the old version: each is replaced by the refresh that follows, within its lifetime.
 pub async fn is_used_within_its_lifetime() {
     let ttl = number("OUTAGE_TTL_SECS", 3);
     let world = world(ttl, None, SECRETS).await;
     let address = world.sidekey.address;
     let ttl = Duration::from_secs(ttl);
     let all = (0..SECRETS).map(async |number| {
-        sleep(ttl * number / SECRETS).await;
         let mut line = Line::open(address, &name(number)).await;
         assert_eq!(line.send().await.status, 200);
-        // The others are read meanwhile; this one is in use.
-        let end = Instant::now() + ttl;
+        // It is in use, and rotates at its own moment.
+        let end = Instant::now() + ttl * number / SECRETS;
         while Instant::now() < end {
             line.send().await;
             sleep(Duration::from_millis(50)).await;
