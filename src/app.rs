@@ -125,6 +125,7 @@ impl Sidecar {
         let authenticates = config.clients.authenticates();
         let clients = Arc::new(Clients::new(config.clients, Arc::clone(&metrics))?);
         let metered = Arc::clone(&metrics);
+        let counting = Arc::clone(&clients);
         let proxy = Proxy::new(&config.proxy, Arc::clone(&feed), dialect, Arc::clone(&resolver), clients, metered)?;
         let audit = audit(&config.audit, &metrics).map_err(StartError::Audit)?;
         let proxy = Arc::new(match &audit {
@@ -146,6 +147,8 @@ impl Sidecar {
         let webhook_address = push.as_ref().and_then(|push| push.address().ok());
 
         let (background, end, shutdown) = (TaskTracker::new(), CancellationToken::new(), Shutdown::new());
+        let sharing = end.clone();
+        background.spawn(async move { counting.share(sharing).await });
         background.spawn(keep_cache(Arc::clone(&feed), Arc::clone(&resolver), end.clone()));
         let source = config.snapshot.map(|settings| FileSource::new(settings, admit(registry), Arc::clone(&metrics)));
         let reload = source.as_ref().map(FileSource::reload);

@@ -21,7 +21,7 @@ mod window;
 
 pub use self::{
     hash_keys::{HashKeyError, HashKeys},
-    limits::{Quota, Remaining},
+    limits::{OnFailure, Quota, Remaining, SharedSettings, StoreError, StoreSettings},
     prices::PriceError,
 };
 
@@ -35,9 +35,10 @@ use std::{
 use http::request::Parts;
 use subtle::{Choice, ConstantTimeEq};
 use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
 
 use self::{
-    limits::{Amounts, Limits},
+    limits::{Amounts, Limits, Shared},
     prices::Prices,
 };
 use crate::{
@@ -56,6 +57,8 @@ pub struct Settings {
     pub auth: Auth,
     /// `limits.price_file`; `None` = the prices that are built in.
     pub price_file: Option<PathBuf>,
+    /// `limits.redis.*`; `None` = this process counts for itself.
+    pub shared: Option<SharedSettings>,
     /// What the time is.
     pub clock: Clock,
 }
@@ -124,6 +127,9 @@ pub enum ClientsError {
     /// `limits.price_file`.
     #[error("the prices cannot be used")]
     Prices(#[from] PriceError),
+    /// `limits.redis.*`.
+    #[error("counters cannot be shared")]
+    Store(#[from] StoreError),
 }
 
 /// Why a client was not let in. `proxy/reject.rs` turns each into status and code.
@@ -183,6 +189,9 @@ pub enum Denied {
         /// When it starts anew; `None` = not by itself.
         over_at: Option<OffsetDateTime>,
     },
+    /// Counters are shared, their store is away, and nobody is to be let in without it.
+    #[error("the shared counters of limits cannot be asked")]
+    Uncounted,
     /// `x-portkey-metadata` cannot be joined with the key's.
     #[error("x-portkey-metadata is no JSON object, or stands twice")]
     Metadata,
@@ -252,7 +261,7 @@ impl Denied {
                 AccountKind::ApiKey => Some(&account.id),
                 AccountKind::VirtualKey | AccountKind::Workspace => None,
             },
-            Self::Metadata => None,
+            Self::Uncounted | Self::Metadata => None,
         }
     }
 }
@@ -265,6 +274,7 @@ impl ClientsError {
         match self {
             Self::HashKeys(_) => "api_key_hash_file",
             Self::Prices(_) => "limits.price_file",
+            Self::Store(_) => "limits.redis.url_file",
         }
     }
 }
@@ -302,7 +312,9 @@ impl Clients {
             Auth::ApiKey { hash_file } => Gate::ApiKey { keys: HashKeys::load(hash_file)? },
         };
         let prices = Prices::load(settings.price_file)?;
-        Ok(Self { gate, clock: settings.clock, limits: Limits::new(Arc::clone(&metrics)), prices, metrics })
+        let shared = settings.shared.map(|shared| Shared::new(shared, Arc::clone(&metrics))).transpose()?;
+        let limits = Limits::new(shared, Arc::clone(&metrics));
+        Ok(Self { gate, clock: settings.clock, limits, prices, metrics })
     }
 
     /// Decides whether the client of a request may make it, and puts what its key says onto the head.
@@ -384,6 +396,12 @@ impl Clients {
         }
     }
 
+    /// Shares counters until `end`, and then once more.
+    pub async fn share(&self, end: CancellationToken) {
+        end.run_until_cancelled(self.limits.share()).await;
+        self.limits.farewell().await;
+    }
+
     /// What the time is.
     pub fn now(&self) -> OffsetDateTime {
         (self.clock.0)()
@@ -396,6 +414,7 @@ impl Clients {
             Gate::ApiKey { keys } => keys.refresh(),
         }
         self.prices.refresh();
+        self.limits.refresh();
         if let Some(snapshot) = snapshot {
             self.limits.sweep(snapshot, self.now());
         }

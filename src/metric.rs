@@ -18,6 +18,8 @@ pub use self::exposition::Exposition;
 
 /// Upper bounds of the histograms of our own work, in seconds.
 const ADDED_SECONDS: [f64; 10] = [0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.005, 0.025, 0.1, 1.0];
+/// Upper bounds of the histogram of the shared store's work, in seconds.
+const EXCHANGE_SECONDS: [f64; 8] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.02, 0.1];
 /// Upper bounds of the histograms of a manager's work, in seconds.
 const FETCH_SECONDS: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 3.0, 8.0];
 
@@ -70,6 +72,12 @@ pub struct Metrics {
     pub usage_unpriced: Counter,
     /// Budgets that reached their alert threshold, by what they count.
     pub usage_alerts: Family<CountedLabels, Counter>,
+    /// 1 while counters of limits are shared with other replicas.
+    pub limits_shared: Gauge,
+    /// Exchanges with the store of shared counters, by outcome (`ok`, `error`, `timeout`).
+    pub limits_exchanges: Family<OutcomeLabels, Counter>,
+    /// Seconds of an exchange with the store of shared counters.
+    pub limits_exchange_seconds: Histogram,
     /// Requests to the operator API, by operation and outcome code.
     pub operator_requests: Family<OperatorLabels, Counter>,
     /// Webhook deliveries, by source and outcome.
@@ -193,6 +201,9 @@ impl Metrics {
             usage_answers: Family::default(),
             usage_unpriced: Counter::default(),
             usage_alerts: Family::default(),
+            limits_shared: Gauge::default(),
+            limits_exchanges: Family::default(),
+            limits_exchange_seconds: Histogram::new(EXCHANGE_SECONDS),
             operator_requests: Family::default(),
             webhooks: Family::default(),
             signals: Family::default(),
@@ -273,6 +284,22 @@ impl Metrics {
         );
         r.register("usage_alerts", "Budgets that reached their alert threshold", self.usage_alerts.clone());
         r.register(
+            "limits_shared",
+            "Whether counters of limits are shared with other replicas, 1 or 0",
+            self.limits_shared.clone(),
+        );
+        r.register(
+            "limits_exchanges",
+            "Exchanges with the store of shared counters by outcome",
+            self.limits_exchanges.clone(),
+        );
+        r.register_with_unit(
+            "limits_exchange",
+            "Time of an exchange with the store of shared counters",
+            Unit::Seconds,
+            self.limits_exchange_seconds.clone(),
+        );
+        r.register(
             "operator_requests",
             "Requests to the operator API by operation and outcome code",
             self.operator_requests.clone(),
@@ -324,6 +351,7 @@ mod tests {
         metrics.audit_lines.get_or_create(&OutcomeLabels { outcome: "" }).inc();
         metrics.usage_answers.get_or_create(&OutcomeLabels { outcome: "" }).inc();
         metrics.usage_alerts.get_or_create(&CountedLabels { counts: "" }).inc();
+        metrics.limits_exchanges.get_or_create(&OutcomeLabels { outcome: "" }).inc();
         metrics.operator_requests.get_or_create(&OperatorLabels { operation: "", code: "" }).inc();
         metrics.webhooks.get_or_create(&WebhookLabels { source: "", outcome: "" }).inc();
         metrics.signals.get_or_create(&SignalLabels { manager: "", outcome: "" }).inc();

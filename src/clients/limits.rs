@@ -6,25 +6,40 @@
 
 mod memory;
 mod quota;
+mod shared;
 
-pub use self::quota::{Quota, Remaining};
+pub use self::{
+    quota::{Quota, Remaining},
+    shared::{OnFailure, Shared, SharedSettings, StoreError, StoreSettings},
+};
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use time::OffsetDateTime;
+use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{info, warn};
 
-use self::memory::Memory;
+use self::{
+    memory::{Known, Memory},
+    shared::{Row, Told},
+};
 use super::{Denied, window::Window};
 use crate::{
     metric::{CountedLabels, Metrics},
     model::{Account, Counted, NANODOLLARS, RateUnit, Reset, Snapshot, Spent},
 };
 
+/// Accounts that are told the store at once.
+const BATCH: usize = 200;
+/// How often a store that is away is tried.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// The limits of every account; one for the process.
 #[derive(Debug)]
 pub struct Limits {
     memory: Memory,
+    /// Counters of other replicas, if they are shared.
+    shared: Option<Shared>,
     metrics: Arc<Metrics>,
 }
 
@@ -58,6 +73,8 @@ pub(super) struct Check {
     pub(super) limit: u64,
     /// What letting the request in adds: one to requests; tokens and money are not known yet.
     pub(super) takes: u64,
+    /// From where on there is an alert.
+    pub(super) alert_threshold: Option<u64>,
     /// What the counter stood at when it was judged.
     pub(super) before: u64,
 }
@@ -76,16 +93,17 @@ pub(super) struct Add {
 // === impl Limits ===
 
 impl Limits {
-    /// Nobody has asked for anything yet.
-    pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { memory: Memory::default(), metrics }
+    /// Nobody has asked for anything yet. `shared`: where other replicas count.
+    pub fn new(shared: Option<Shared>, metrics: Arc<Metrics>) -> Self {
+        Self { memory: Memory::new(shared.is_some()), shared, metrics }
     }
 
     /// Lets a request in on behalf of `accounts`, and counts it; `spends` says whether it can use up a budget. Of accounts
     /// from `counted` on, the request is not counted yet.
     ///
     /// # Errors
-    /// [`Denied::RateLimited`] or [`Denied::BudgetExhausted`]; nothing was counted.
+    /// [`Denied::RateLimited`] or [`Denied::BudgetExhausted`]; nothing was counted. [`Denied::Uncounted`] when the store is
+    /// away, if that is how it is configured.
     pub async fn admit(
         &self,
         accounts: &[Arc<Account>],
@@ -101,21 +119,106 @@ impl Limits {
         if checks.is_empty() {
             return Ok(Quota::default());
         }
-        let admitted = self.memory.admit(accounts, &mut checks);
+        let admitted = match &self.shared {
+            Some(shared) => self.admit_shared(shared, accounts, &mut checks).await?,
+            None => self.memory.admit(accounts, &mut checks),
+        };
         self.judge(accounts, &checks, admitted, now)
+    }
+
+    /// By what is known, or by the store.
+    async fn admit_shared(
+        &self,
+        shared: &Shared,
+        accounts: &[Arc<Account>],
+        checks: &mut [Check],
+    ) -> Result<bool, Denied> {
+        let rows = match self.memory.admit_known(accounts, checks, shared.staleness()) {
+            Known::Admitted => return Ok(true),
+            Known::Refused => return Ok(false),
+            Known::Ask(rows) => rows,
+        };
+        if shared.is_up()
+            && let Ok((admitted, told)) = shared.exchange(true, &rows).await
+        {
+            self.memory.told(&rows, &told, admitted);
+            self.watch_told(&rows, &told);
+            for (check, told) in checks.iter_mut().zip(&told) {
+                check.before = told.total;
+            }
+            return Ok(admitted);
+        }
+        match shared.settings().on_failure {
+            OnFailure::Local => Ok(self.memory.admit(accounts, checks)),
+            OnFailure::Reject => Err(Denied::Uncounted),
+        }
+    }
+
+    /// Tells the store what was counted, as often as it is configured, until it is dropped. Nothing to do where counters are not
+    /// shared.
+    pub async fn share(&self) {
+        let Some(shared) = &self.shared else { return };
+        let mut ticks = tokio::time::interval(shared.settings().sync);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tried = Instant::now();
+        loop {
+            ticks.tick().await;
+            if !shared.is_up() && tried.elapsed() < RETRY {
+                continue;
+            }
+            tried = Instant::now();
+            self.tell(shared).await;
+        }
+    }
+
+    /// Tells the store everything it does not know yet. With nothing to tell, a store that was away is asked for a sign of life.
+    async fn tell(&self, shared: &Shared) {
+        loop {
+            let rows = self.memory.untold(BATCH);
+            if rows.is_empty() && shared.is_up() {
+                return;
+            }
+            match shared.exchange(false, &rows).await {
+                Ok((_, told)) => {
+                    self.memory.told(&rows, &told, false);
+                    self.watch_told(&rows, &told);
+                }
+                Err(_) => return self.memory.still_untold(&rows),
+            }
+        }
+    }
+
+    /// Tells the store what is left, at the end.
+    pub async fn farewell(&self) {
+        if let Some(shared) = self.shared.as_ref().filter(|shared| shared.is_up()) {
+            self.tell(shared).await;
+        }
     }
 
     /// Adds what a request of `account` has used.
     pub fn settle(&self, account: &Arc<Account>, amounts: Amounts, now: OffsetDateTime) {
         let adds = adds(account, amounts, now.unix_timestamp());
-        for (add, before) in adds.iter().zip(self.memory.add(&account.name, &adds)) {
-            self.watch(account, add, before);
+        let before = self.memory.add(&account.name, &adds);
+        if self.shared.as_ref().is_some_and(Shared::is_up) {
+            // The store says what all have used, and to one of them that it has crossed a line.
+            return;
+        }
+        for (add, before) in adds.iter().zip(before) {
+            let (after, lines) = (before.saturating_add(add.amount), (add.alert_threshold, add.limit));
+            self.watch(&account.name, add.counter, before..after, lines);
         }
     }
 
     /// Forgets windows that are over, and accounts that `snapshot` does not know.
     pub fn sweep(&self, snapshot: &Snapshot, now: OffsetDateTime) {
         self.memory.sweep(snapshot, now.unix_timestamp());
+    }
+
+    /// Looks for a changed address of the store.
+    pub fn refresh(&self) {
+        if let Some(shared) = &self.shared {
+            shared.refresh();
+        }
     }
 
     /// What the client is told.
@@ -144,20 +247,24 @@ impl Limits {
         Err(Denied::RateLimited { account, counts, per, retry_after, quota: Box::new(quota) })
     }
 
-    /// Says so when `add` has crossed a threshold: once in each period, by whoever crossed it.
-    fn watch(&self, account: &Account, add: &Add, before: u64) {
-        let Counter::Usage(counts, _) = add.counter else { return };
-        let after = before.saturating_add(add.amount);
-        let crossed = |line: u64| before < line && line <= after;
-        let counts = counts.as_str();
-        let (used, limit) = (shown(counts, after), shown(counts, add.limit));
-        let account = &*account.name;
-        if add.alert_threshold.is_some_and(crossed) {
-            self.metrics.usage_alerts.get_or_create(&CountedLabels { counts }).inc();
-            warn!(account, counts, used, limit, "A budget has reached its alert threshold.");
+    fn watch_told(&self, rows: &[Row], told: &[Told]) {
+        for (row, told) in rows.iter().zip(told) {
+            self.watch(&row.account, row.counter, told.before..told.total, (row.alert_threshold, row.limit));
         }
-        if crossed(add.limit) {
-            info!(account, counts, used, limit, "A budget is used up.");
+    }
+
+    /// Says so when a threshold, or the end of a budget, was crossed: once in each period, by whoever crossed it.
+    fn watch(&self, account: &str, counter: Counter, crossed: Range<u64>, (threshold, limit): (Option<u64>, u64)) {
+        let Counter::Usage(counts, _) = counter else { return };
+        let is_crossed = |line: u64| crossed.start < line && line <= crossed.end;
+        let counts = counts.as_str();
+        let (used, shown_limit) = (shown(counts, crossed.end), shown(counts, limit));
+        if threshold.is_some_and(is_crossed) {
+            self.metrics.usage_alerts.get_or_create(&CountedLabels { counts }).inc();
+            warn!(account, counts, used, limit = shown_limit, "A budget has reached its alert threshold.");
+        }
+        if is_crossed(limit) {
+            info!(account, counts, used, limit = shown_limit, "A budget is used up.");
         }
     }
 }
@@ -196,6 +303,7 @@ fn checks(accounts: &[Arc<Account>], counted: usize, spends: bool, now: i64) -> 
                 Counted::Requests => u64::from(at < counted),
                 Counted::Tokens => 0,
             },
+            alert_threshold: None,
             before: 0,
         }));
         if spends {
@@ -205,6 +313,7 @@ fn checks(accounts: &[Arc<Account>], counted: usize, spends: bool, now: i64) -> 
                 window: Window::of_usage(limit, now),
                 limit: limit.limit,
                 takes: 0,
+                alert_threshold: limit.alert_threshold,
                 before: 0,
             }));
         }

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use super::{reader::Reader, value};
 use crate::{
     admin,
-    clients::{self, Auth},
+    clients::{self, Auth, OnFailure, SharedSettings, StoreSettings},
     dialect::portkey,
     egress,
     feed::file,
@@ -43,7 +43,7 @@ pub fn unbuilt(reader: &mut Reader<'_>) {
     reader.later("sealing", "sealed values cannot be opened yet");
 }
 
-/// `client_auth`, `api_key_hash_file`, `workspace`, `limits.price_file`.
+/// `client_auth`, `api_key_hash_file`, `workspace`, `limits.price_file`, `limits.redis.*`.
 pub fn clients(reader: &mut Reader<'_>) -> clients::Settings {
     let wants_keys = reader.word("client_auth", &[("none", false), ("api_key", true)]);
     let hash_file = reader.optional("api_key_hash_file", value::readable_file);
@@ -61,7 +61,25 @@ pub fn clients(reader: &mut Reader<'_>) -> clients::Settings {
         (true, None) | (false, _) => Auth::Open { workspace },
     };
     let price_file = reader.optional("limits.price_file", value::readable_file);
-    clients::Settings { auth, price_file, ..clients::Settings::default() }
+    clients::Settings { auth, price_file, shared: shared(reader), ..clients::Settings::default() }
+}
+
+/// `limits.redis.*`.
+fn shared(reader: &mut Reader<'_>) -> Option<SharedSettings> {
+    let url_file = reader.optional("limits.redis.url_file", value::readable_file);
+    let ca_file = reader.optional("limits.redis.ca_file", value::readable_file);
+    let allow_plaintext = reader.flag("limits.redis.allow_plaintext", false);
+    let prefix = reader.text("limits.redis.prefix", "sidekey".to_owned(), value::name);
+    // A request waits for it; one that takes longer costs more than it protects.
+    let deadline = reader.millis("limits.redis.deadline_ms", 20, 1..=1000);
+    let sync = reader.millis("limits.redis.sync_ms", 100, 10..=10_000);
+    let on_failure =
+        reader.word("limits.redis.on_failure", &[("local", OnFailure::Local), ("reject", OnFailure::Reject)]);
+    if ca_file.is_some() && !reader.is_set("limits.redis.url_file") {
+        reader.problem("limits.redis.ca_file", "has no effect without limits.redis.url_file; set that, or remove it");
+    }
+    let store = StoreSettings { url_file: url_file?, ca_file, allow_plaintext, prefix };
+    Some(SharedSettings { store, deadline, sync, on_failure })
 }
 
 /// `listen`, `tls.*`, `upstream.*`, `limits.*`; `keys`: whether clients have to show an API key.

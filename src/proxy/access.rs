@@ -194,6 +194,7 @@ impl Access {
                     | Denied::ConfigOverride { .. }
                     | Denied::RateLimited { .. }
                     | Denied::BudgetExhausted { .. }
+                    | Denied::Uncounted
                     | Denied::Metadata => info!(%request_id, code, client, error, "A client was not let in."),
                 }
             }

@@ -6,6 +6,7 @@ pub mod kube;
 mod ministack;
 mod openbao;
 mod postgres;
+mod redis;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -18,6 +19,7 @@ pub use kube::KubeApiserver;
 pub use ministack::MiniStack;
 pub use openbao::OpenBao;
 pub use postgres::Postgres;
+pub use redis::Redis;
 
 use crate::harness;
 

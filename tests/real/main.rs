@@ -39,6 +39,7 @@ mod errors;
 mod gcp;
 mod harness;
 mod identities;
+mod limits;
 mod login;
 mod namespace;
 mod outage;
@@ -115,6 +116,8 @@ fn main() -> ExitCode {
         coalescing::a_thousand_cold_requests_cost_one_read,
         coalescing::the_client_that_caused_a_read_may_leave,
         coalescing::keys_of_one_document_cost_one_read,
+        limits::are_shared_by_replicas,
+        limits::survive_their_store,
         swap::loses_no_request_under_load,
         swap::refuses_a_broken_file_with_all_its_faults,
         swap::sets_one_bad_row_aside,

@@ -1,0 +1,58 @@
+//! Redis, in memory only.
+
+use std::net::SocketAddr;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::{free_address, installed};
+use crate::process::{Process, command};
+
+/// A running server.
+pub struct Redis {
+    address: SocketAddr,
+    process: Process,
+}
+
+impl Redis {
+    pub async fn start() -> Self {
+        Self::start_at(free_address()).await
+    }
+
+    /// Starts a server that was killed anew, at its address. It has forgotten everything.
+    pub async fn start_again(&mut self) {
+        *self = Self::start_at(self.address).await;
+    }
+
+    /// Kills the server.
+    pub async fn kill(&mut self) {
+        self.process.signal(rustix::process::Signal::KILL);
+        self.process.ended().await;
+    }
+
+    /// `redis://address`.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// What the server answers to a command of one line.
+    pub async fn call(&self, line: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).await.expect("it listens");
+        stream.write_all(format!("{line}\r\nQUIT\r\n").as_bytes()).await.expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("it answers");
+        answer.trim_end_matches("+OK\r\n").to_owned()
+    }
+
+    async fn start_at(address: SocketAddr) -> Self {
+        let mut server = command(installed("redis-server"));
+        server
+            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"])
+            .arg(address.port().to_string());
+        let mut process = Process::start("redis", server);
+        process.until("listening", async || TcpStream::connect(address).await.ok()).await;
+        Self { address, process }
+    }
+}
