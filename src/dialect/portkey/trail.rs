@@ -1,7 +1,8 @@
 //! Who is to blame for a reply: the mappings whose values a provider refused, or that a fallback went past.
 //!
 //! The gateway names the target it used last in `x-portkey-last-used-option-index`: `config`, then `.targets[n]` for each
-//! level. In front of it a fallback tried others in order and was not content with them, for whatever reason (gateway 1.15.2,
+//! level. In front of it a fallback tried others in order and was not content with them. Which status it was it does not say;
+//! where `on_status_codes` names neither 401 nor 403, it was no refusal, and nobody is to blame (gateway 1.15.2,
 //! `src/handlers/handlerUtils.ts`).
 
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use http::{HeaderMap, StatusCode};
 
 use super::{
-    config_tree::{Shape, Target, Tree, node::Node},
+    config_tree::{Shape, Target, Tree, key, node::Node},
     placement::{CUSTOM_HEADERS, PlacedValue, Placement},
     plan::{Action, Plan},
 };
@@ -32,13 +33,24 @@ pub struct Blame {
 pub(super) enum Trail {
     /// Routes.
     Router {
-        /// Whether the targets are tried in order.
-        fallback: bool,
+        /// What it takes to come to the next one.
+        passes: Passes,
         /// In order.
         targets: Vec<Trail>,
     },
     /// Is a target: an index among the placements, `None` when it is not ours.
     Leaf(Option<usize>),
+}
+
+/// When a router goes from one target to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Passes {
+    /// Never: it picks one.
+    Never,
+    /// Past a target that failed in ways of which a refused credential is none.
+    OtherFailures,
+    /// Past a target that failed, a refused credential included.
+    Refusals,
 }
 
 /// Collects mappings, each once.
@@ -69,9 +81,8 @@ impl Trail {
         match &target.shape {
             Shape::Leaf(leaf) => Self::Leaf(places.get(leaf.index).copied().flatten()),
             Shape::Router(targets) => {
-                let mode = target.get("strategy").and_then(|strategy| strategy.member("mode")).and_then(Node::text);
                 let targets = targets.iter().map(|target| Self::of_target(target, places)).collect();
-                Self::Router { fallback: mode == Some("fallback"), targets }
+                Self::Router { passes: Passes::of(target.get("strategy")), targets }
             }
         }
     }
@@ -84,10 +95,14 @@ impl Trail {
         while !rest.is_empty() {
             let (index, after) = rest.strip_prefix(".targets[")?.split_once(']')?;
             let index: usize = index.parse().ok()?;
-            let Self::Router { fallback, targets } = here else { return None };
+            let Self::Router { passes, targets } = here else { return None };
             here = targets.get(index)?;
-            if *fallback {
-                targets[..index].iter().for_each(&mut *skipped);
+            for target in &targets[..index] {
+                match (passes, target) {
+                    (Passes::Never, _) | (Passes::OtherFailures, Self::Leaf(_)) => {}
+                    // What it was inside of a router, before that failed otherwise, is not known.
+                    (Passes::Refusals, _) | (Passes::OtherFailures, Self::Router { .. }) => skipped(target),
+                }
             }
             rest = after;
         }
@@ -100,6 +115,24 @@ impl Trail {
             Self::Leaf(place) => place.iter().for_each(|place| visit(*place)),
             Self::Router { targets, .. } => targets.iter().for_each(|target| target.leaves(visit)),
         }
+    }
+}
+
+// === impl Passes ===
+
+impl Passes {
+    fn of(strategy: Option<&Node<'_>>) -> Self {
+        if strategy.and_then(|strategy| strategy.member("mode")).and_then(Node::text) != Some("fallback") {
+            return Self::Never;
+        }
+        let mut members = strategy.and_then(Node::members).into_iter().flatten();
+        let codes = members
+            .find(|(name, _)| key::is_field(&key::camel(name), "on_status_codes"))
+            .and_then(|(_, codes)| codes.items());
+        let refusal =
+            |code: &Node<'_>| matches!(code, Node::Number(code) if [401.0, 403.0].map(Some).contains(&code.as_f64()));
+        // Without a list, any status but a success.
+        if codes.is_none_or(|codes| codes.iter().any(refusal)) { Self::Refusals } else { Self::OtherFailures }
     }
 }
 

@@ -61,6 +61,13 @@ fn a_config_is_walked_as_the_gateway_walked_it() {
     let nested =
         router("fallback", vec![balanced.clone(), router("fallback", vec![own, leaf("google"), leaf("anthropic")])]);
     let twice = router("fallback", vec![leaf("openai-prod"), leaf("openai-prod")]);
+    let on = |name: &str, codes: Value, targets: Vec<Value>| json!({ "strategy": { "mode": "fallback", name: codes }, "targets": targets });
+    let two = || vec![leaf("openai-prod"), leaf("anthropic")];
+    let throttled = on("on_status_codes", json!([429, 500]), two());
+    let throttled_camel = on("onStatusCodes", json!([429]), two());
+    let denied = on("on_status_codes", json!([429, 403]), two());
+    let no_list = on("on_status_codes", json!("429"), two());
+    let within = on("on_status_codes", json!([429]), vec![router("fallback", two()), leaf("google")]);
 
     struct Case<'c> {
         config: &'c Value,
@@ -91,6 +98,13 @@ fn a_config_is_walked_as_the_gateway_walked_it() {
         Case { config: &nested, status: 200, used: Some("config.targets[0].targets[1]"), refused: &[], skipped: &[] },
         Case { config: &nested, status: 200, used: Some("config.targets[1].targets[0]"), refused: &[], skipped: &[openai, anthropic] },
         Case { config: &nested, status: 401, used: Some("config.targets[1].targets[2]"), refused: &[anthropic], skipped: &[openai, google] },
+        // A fallback that is content with a refusal has not gone past one.
+        Case { config: &throttled, status: 200, used: Some("config.targets[1]"), refused: &[], skipped: &[] },
+        Case { config: &throttled, status: 401, used: Some("config.targets[1]"), refused: &[anthropic], skipped: &[] },
+        Case { config: &throttled_camel, status: 200, used: Some("config.targets[1]"), refused: &[], skipped: &[] },
+        Case { config: &denied, status: 200, used: Some("config.targets[1]"), refused: &[], skipped: &[openai] },
+        Case { config: &no_list, status: 200, used: Some("config.targets[1]"), refused: &[], skipped: &[openai] },
+        Case { config: &within, status: 200, used: Some("config.targets[1]"), refused: &[], skipped: &[openai, anthropic] },
         // One mapping in two targets is refused once.
         Case { config: &twice, status: 401, used: Some("config.targets[1]"), refused: &[openai], skipped: &[] },
         Case { config: &twice, status: 200, used: Some("config.targets[1]"), refused: &[], skipped: &[openai] },
