@@ -125,3 +125,48 @@ fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::egress::{Policy, Settings};
+
+    /// Header and claims of the token in Google's "Authentication for push subscriptions".
+    const GOOGLE: &str = "eyJhbGciOiJSUzI1NiIsImtpZCI6IjdkNjgwZDhjNzBkNDRlOTQ3MTMzY2JkNDk5ZWJjMWE2MWMzZDVhYmMiLCJ0eXAiOiJKV1QifQ.eyJhdWQiOiJodHRwczovL2V4YW1wbGUuY29tIiwiYXpwIjoiMTEzNzc0MjY0NDYzMDM4MzIxOTY0IiwiZW1haWwiOiJnYWUtZ2NwQGFwcHNwb3QuZ3NlcnZpY2VhY2NvdW50LmNvbSIsImVtYWlsX3ZlcmlmaWVkIjp0cnVlLCJleHAiOjE1NTAxODU5MzUsImlhdCI6MTU1MDE4MjMzNSwiaXNzIjoiaHR0cHM6Ly9hY2NvdW50cy5nb29nbGUuY29tIiwic3ViIjoiMTEzNzc0MjY0NDYzMDM4MzIxOTY0In0";
+
+    #[tokio::test]
+    async fn the_example_of_googles_documentation_says_what_is_wanted_while_it_lasts() {
+        let policy = Policy::new(Settings::default());
+        let transport = Arc::new(Transport::new(policy, Vec::new(), Duration::from_secs(1)).unwrap());
+        let bearer = |audience: &str, account: &str| {
+            let settings = Pubsub {
+                audience: audience.to_owned(),
+                service_account: account.to_owned(),
+                issuer: Pubsub::ISSUER.to_owned(),
+            };
+            Bearer::pubsub(&settings, Arc::clone(&transport)).unwrap()
+        };
+        let text = format!("{GOOGLE}.AAAA");
+        let token = Token::parse(&text).unwrap();
+        assert_eq!(token.kid.as_deref(), Some("7d680d8c70d44e947133cbd499ebc1a61c3d5abc"));
+        let account = "gae-gcp@appspot.gserviceaccount.com";
+        for (audience, account, now, wanted) in [
+            ("https://example.com", account, 1_550_182_335.0, true),
+            ("https://example.com", account, 1_550_185_994.0, true),
+            ("https://example.com", account, 1_550_185_996.0, false),
+            ("https://example.com/", account, 1_550_182_335.0, false),
+            ("https://example.com", "other@appspot.gserviceaccount.com", 1_550_182_335.0, false),
+        ] {
+            assert_eq!(bearer(audience, account).wants(&token.claims, now), wanted, "{audience} {account} {now}");
+        }
+    }
+
+    #[test]
+    fn a_scheme_is_compared_without_case() {
+        for (value, token) in [("Bearer a", Some("a")), ("bearer a", Some("a")), ("Basic a", None), ("Bearer", None)] {
+            assert_eq!(bearer(value), token, "{value}");
+        }
+    }
+}
