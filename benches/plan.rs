@@ -35,7 +35,7 @@ const SNAPSHOT: &str = r#"{"schema_version":1,"version":1,"organisation_id":"o",
 const FALLBACK: &str = r#"{"strategy":{"mode":"fallback"},"retry":{"attempts":2},"targets":[{"provider":"@openai-prod"},{"provider":"@anthropic","override_params":{"model":"claude-sonnet-4"}},{"virtual_key":"bedrock"}]}"#;
 
 fn snapshot() -> Snapshot {
-    let rules = LinkRules { strict: true, admit: &|_, _, _| Ok(()) };
+    let rules = LinkRules { strict: true, admit: &|_, _, _| Ok(()), opener: None };
     link(SNAPSHOT.as_bytes(), &rules).expect("the snapshot links")
 }
 

@@ -44,7 +44,8 @@ fn warm(runtime: &Runtime, documents: usize) -> (Arc<Resolver>, Vec<Arc<Mapping>
         })
         .collect();
     let snapshot = json!({"schema_version": 1, "secret_references": references}).to_string();
-    let snapshot = link(snapshot.as_bytes(), &LinkRules { strict: true, admit: &|_, _, _| Ok(()) }).unwrap();
+    let snapshot =
+        link(snapshot.as_bytes(), &LinkRules { strict: true, admit: &|_, _, _| Ok(()), opener: None }).unwrap();
     let fake = Fake::new();
     let mappings = snapshot.references.iter().map(|reference| {
         fake.script(&reference.location.path, [Answer::map(r#"{"api_key": "sk-0123456789abcdef"}"#).version("1")]);

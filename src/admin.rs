@@ -34,6 +34,7 @@ use crate::{
     metric::{Exposition, Metrics},
     proxy::{Heartbeat, Proxy, Shutdown, Stage},
     resolve::Resolver,
+    seal::opener::Opener,
 };
 
 mod operator;
@@ -93,6 +94,8 @@ pub struct Vitals {
     pub operator: Operator,
     /// Whether secrets are still being read ahead of the first request.
     pub prewarming: Arc<AtomicBool>,
+    /// Who opens sealed values; `None` = nobody.
+    pub opener: Option<Arc<Opener>>,
 }
 
 // === impl Settings ===
@@ -192,6 +195,8 @@ async fn answer(request: Request<Incoming>, vitals: &Vitals, probe: &Probe) -> R
             let exposition = Exposition::accepted(accept);
             let age = vitals.feed.age().unwrap_or_default();
             vitals.metrics.snapshot_age_seconds.set(age.as_secs_f64());
+            let unopened = vitals.opener.as_ref().map_or(0, |opener| opener.unopened().len());
+            vitals.metrics.sealed_values_unopened.set(i64::try_from(unopened).unwrap_or(i64::MAX));
             let mut response = Response::new(Full::from(vitals.metrics.expose(exposition)));
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(exposition.content_type()));
             response

@@ -20,7 +20,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval, timeout},
+};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -42,11 +45,14 @@ use crate::{
     proxy::{self, BindError, Proxy, Server, Shutdown, UpstreamError, audit::Audit},
     push::{Push, PushError},
     resolve::{Resolver, prewarm::Choice},
+    seal::opener::{IdentityFileError, Opener},
     telemetry::{AuditFile, AuditWriter},
 };
 
 /// How long the first snapshot may take before clients are served without it (503 `no_snapshot`).
 const FIRST_SNAPSHOT: Duration = Duration::from_secs(10);
+/// How often the identity file is looked at.
+const IDENTITIES: Duration = Duration::from_secs(10);
 /// How long background tasks may take to end after serving has ended.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -62,6 +68,7 @@ pub struct Sidecar {
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
     reload: Option<Reload>,
+    opener: Option<Arc<Opener>>,
     audit: Option<(Audit, AuditWriter)>,
     serving: JoinHandle<()>,
     background: TaskTracker,
@@ -81,6 +88,9 @@ pub enum StartError {
     /// `api_key_hash_file` or `limits.price_file`.
     #[error("API keys cannot be checked")]
     Keys(#[from] ClientsError),
+    /// `sealing.identity_file`.
+    #[error("sealed values cannot be opened")]
+    Identities(#[from] IdentityFileError),
     /// `listen` or `tls.*`.
     #[error("clients cannot be served")]
     Clients(#[from] BindError),
@@ -120,6 +130,7 @@ impl Sidecar {
         let registry = Arc::new(registry);
         let operator = Operator::new(config.admin.token_file.clone(), config.fingerprint_key_file)?;
         let resolver = Arc::new(Resolver::new(config.cache, Arc::clone(&registry) as _, Arc::clone(&metrics)));
+        let opener = config.identity_file.map(Opener::load).transpose()?.map(Arc::new);
         let feed = Arc::new(Feed::default());
         let dialect = Portkey::new(config.dialect);
         let authenticates = config.clients.authenticates();
@@ -150,7 +161,12 @@ impl Sidecar {
         let sharing = end.clone();
         background.spawn(async move { counting.share(sharing).await });
         background.spawn(keep_cache(Arc::clone(&feed), Arc::clone(&resolver), end.clone()));
-        let source = config.snapshot.map(|settings| FileSource::new(settings, admit(registry), Arc::clone(&metrics)));
+        let source = config
+            .snapshot
+            .map(|settings| FileSource::new(settings, admit(registry), Arc::clone(&metrics)).opening(opener.clone()));
+        if let Some(opener) = &opener {
+            background.spawn(keep_identities(Arc::clone(opener), end.clone()));
+        }
         let reload = source.as_ref().map(FileSource::reload);
         match source {
             Some(source) => {
@@ -171,6 +187,7 @@ impl Sidecar {
             heartbeats: vec![("acceptor", server.heartbeat())],
             operator,
             prewarming,
+            opener: opener.clone(),
         };
         background.spawn(admin.run(vitals, end.clone().cancelled_owned()));
         if let Some(push) = push {
@@ -192,6 +209,7 @@ impl Sidecar {
             metrics,
             shutdown,
             reload,
+            opener,
             audit,
             serving,
             background,
@@ -238,6 +256,9 @@ impl Sidecar {
         info!("Reading files and secrets again.");
         if let Some(reload) = &self.reload {
             reload.request();
+        }
+        if let Some(opener) = self.opener.clone() {
+            self.background.spawn_blocking(move || opener.refresh());
         }
         let (resolver, end) = (Arc::clone(&self.resolver), self.end.clone());
         self.background.spawn(async move { end.run_until_cancelled(resolver.refresh_all()).await });
@@ -299,6 +320,7 @@ impl StartError {
             | Self::Upstream(_)
             | Self::Operator(_)
             | Self::Keys(_)
+            | Self::Identities(_)
             | Self::Audit(_)
             | Self::Issuers(_)
             | Self::Clients(BindError::Tls(_)) => true,
@@ -354,6 +376,18 @@ async fn keep_cache(feed: Arc<Feed>, resolver: Arc<Resolver>, end: CancellationT
         if let Some(snapshot) = feed.current() {
             resolver.retain(&snapshot);
         }
+    }
+}
+
+/// Reads the identity file again when it changes.
+async fn keep_identities(opener: Arc<Opener>, end: CancellationToken) {
+    let mut look = interval(IDENTITIES);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    look.reset();
+    while end.run_until_cancelled(look.tick()).await.is_some() {
+        let opener = Arc::clone(&opener);
+        // A file system may hang; the next look waits for this one.
+        let _ = tokio::task::spawn_blocking(move || opener.refresh()).await;
     }
 }
 

@@ -53,6 +53,8 @@ pub struct Config {
     pub webhooks: Option<push::Settings>,
     /// `snapshot.*`; `None` = no source, never ready.
     pub snapshot: Option<feed::file::Settings>,
+    /// `sealing.identity_file`: opens sealed values; `None` = each of them is a fault.
+    pub identity_file: Option<PathBuf>,
     /// `unmatched`, `destination.*`, `passthrough.*`.
     pub dialect: portkey::Settings,
     /// `cache.*`.
@@ -141,6 +143,7 @@ impl Config {
             proxy,
             clients,
             snapshot: sections::snapshot(reader),
+            identity_file: reader.optional("sealing.identity_file", value::readable_file),
             dialect: sections::dialect(reader),
             cache: sections::cache(reader, managers.bounds.fetch_deadline),
             managers,

@@ -62,6 +62,8 @@ pub struct Metrics {
     pub snapshot_loads: Family<OutcomeLabels, Counter>,
     /// Objects of the current snapshot that are set aside.
     pub snapshot_set_aside: Gauge,
+    /// Sealed values of current snapshots that were needed and cannot be used, when it was last asked for.
+    pub sealed_values_unopened: Gauge,
     /// Injected values found in a reply and replaced.
     pub redactions: Counter,
     /// Lines of the use audit, by outcome (`written`, `dropped`).
@@ -196,6 +198,7 @@ impl Metrics {
             snapshot_age_seconds: Gauge::default(),
             snapshot_loads: Family::default(),
             snapshot_set_aside: Gauge::default(),
+            sealed_values_unopened: Gauge::default(),
             redactions: Counter::default(),
             audit_lines: Family::default(),
             usage_answers: Family::default(),
@@ -274,6 +277,11 @@ impl Metrics {
         );
         r.register("snapshot_loads", "Snapshots read by outcome", self.snapshot_loads.clone());
         r.register("snapshot_set_aside", "Objects of the current snapshot set aside", self.snapshot_set_aside.clone());
+        r.register(
+            "sealed_values_unopened",
+            "Sealed values of the current snapshot that were needed and cannot be used",
+            self.sealed_values_unopened.clone(),
+        );
         r.register("redactions", "Injected values found in a reply and replaced", self.redactions.clone());
         r.register("audit_lines", "Lines of the use audit by outcome", self.audit_lines.clone());
         r.register("usage_answers", "Answers whose tokens were charged by outcome", self.usage_answers.clone());

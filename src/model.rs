@@ -15,6 +15,7 @@ mod mapping;
 mod names;
 mod raw;
 mod reference;
+mod seals;
 mod snapshot;
 mod status;
 
@@ -23,8 +24,8 @@ pub use api_key::{
     ApiKey, Counted, Defaults, KeyHash, NANODOLLARS, RateLimit, RateUnit, Reset, Scope, Scopes, Spent, UsageLimit,
 };
 pub use auth::{
-    AuthConfig, AwsAuth, AwsMethod, AzureAuth, AzureMethod, GcpAuth, GcpMethod, ManagerType, VaultAuth, VaultMethod,
-    inspect_auth,
+    Auth, AuthConfig, AuthError, AwsAuth, AwsMethod, AzureAuth, AzureMethod, GcpAuth, GcpMethod, ManagerType,
+    OpenedAuth, VaultAuth, VaultMethod, inspect_auth,
 };
 pub use entity::{Deployment, Entity, EntityField, EntityKind, FieldValue};
 pub use field::{FIELDS, FieldRole, FieldSet, FieldSpec};
@@ -32,5 +33,6 @@ pub use link::{Admission, LinkRules, Problem, SnapshotError, link};
 pub use location::{LocationError, MAX_PATH_BYTES, SecretLocation, VersionSelector};
 pub use mapping::{Mapping, TargetField, ValueFormat};
 pub use reference::{Identity, Reference, Workspaces};
+pub use seals::Stored;
 pub use snapshot::{Caller, Hidden, Snapshot, StoredConfig};
 pub use status::Lifespan;

@@ -2,11 +2,13 @@
 //!
 //! A sealed value is an age v1 file (C2SP `age.md`) to X25519 recipients, in base64, whose plaintext says where the value
 //! belongs: `{"organisation", "object_id", "field", "value"}`. The `age` tool opens and makes them, too. The room has two
-//! halves: [`recipient`] closes and [`identity`] opens; the control plane may name the first only (`tests/it/layers.rs`).
+//! halves: [`recipient`] closes, [`identity`] and [`opener`] open; the control plane may name the first only
+//! (`tests/it/layers.rs`).
 //! All cryptography is aws-lc's, the library that TLS brings.
 
 mod format;
 pub mod identity;
+pub mod opener;
 pub mod recipient;
 pub mod signature;
 

@@ -11,6 +11,7 @@ use crate::{
     model::{Problem, Snapshot},
     proxy::{Proxy, Stage},
     resolve::SlotState,
+    seal::opener::Opener,
 };
 
 /// Of what there may be thousands, as many are listed; the count says how many there are.
@@ -21,6 +22,7 @@ const LISTED: usize = 100;
 pub struct Readiness {
     reasons: Vec<&'static str>,
     snapshot: Value,
+    sealed: Value,
     degraded: Value,
 }
 
@@ -38,6 +40,7 @@ impl Readiness {
             "ready": self.is_ready(),
             "reasons": self.reasons,
             "snapshot": self.snapshot,
+            "sealed": self.sealed,
             "degraded": self.degraded,
         })
     }
@@ -71,7 +74,9 @@ pub fn judge(vitals: &Vitals, gateway: bool, late: &[&str]) -> Readiness {
     });
     let snapshot = snapshot.unwrap_or_else(|| json!({ "refused": status.refused.as_ref().map(refused) }));
     let reasons = reasons.into_iter().filter_map(|(applies, reason)| applies.then_some(reason)).collect();
-    Readiness { reasons, snapshot, degraded }
+    let sealed =
+        vitals.opener.as_ref().map(|opener| json!({ "recipients": opener.recipients(), "unopened": unopened(opener) }));
+    Readiness { reasons, snapshot, sealed: sealed.unwrap_or_default(), degraded }
 }
 
 /// References whose last read failed: requests are served the old value, or nothing.
@@ -92,6 +97,12 @@ fn degraded(proxy: &Proxy, snapshot: &Snapshot) -> impl Iterator<Item = Value> +
             "age_secs": slot.age.map(|age| age.as_secs()),
         }))
     })
+}
+
+/// Sealed values that requests needed and that are of no use.
+fn unopened(opener: &Opener) -> Value {
+    let unopened = opener.unopened();
+    listed(unopened.into_iter().map(|(at, reason)| json!({ "at": at, "message": reason.to_string() })))
 }
 
 fn refused(refused: &Refused) -> Value {

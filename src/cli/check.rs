@@ -15,6 +15,7 @@ use crate::{
     model::Snapshot,
     proxy::{TlsSettings, Upstream},
     resolve::{self, Resolver},
+    seal::opener::Opener,
     secret::fingerprint::Fingerprints,
 };
 
@@ -32,6 +33,7 @@ struct Examined {
 /// What references are fetched with.
 struct Means {
     registry: Arc<Registry>,
+    opener: Option<Arc<Opener>>,
     cache: resolve::Settings,
     metrics: Arc<Metrics>,
     fingerprints: Fingerprints,
@@ -52,7 +54,7 @@ pub fn run(file: &Path, resolve: bool) -> Exit {
     if !resolve {
         return exit;
     }
-    let Means { registry, cache, metrics, fingerprints } = means;
+    let Means { registry, opener: _, cache, metrics, fingerprints } = means;
     let probed = block_on(async {
         let resolver = Resolver::new(cache, Arc::clone(&registry) as _, metrics);
         probe::all(&snapshot, &resolver, &fingerprints).await
@@ -91,8 +93,10 @@ impl Examined {
         let mut ignored = Vec::new();
         let snapshot = match &config.snapshot {
             Some(settings) => {
-                let (snapshot, found) = snapshot::link(settings, registry);
+                let opener = means.as_ref().and_then(|means| means.opener.as_ref());
+                let (snapshot, found) = snapshot::link(settings, registry, opener);
                 problems.extend(found);
+                problems.extend(snapshot.iter().flat_map(|snapshot| snapshot::unopened(settings, snapshot)));
                 ignored.extend(snapshot.iter().flat_map(|snapshot| snapshot::ignored(settings, snapshot)));
                 snapshot
             }
@@ -149,8 +153,11 @@ impl Means {
         let registry = registry.map_err(|message| problems.push(("managers", message))).ok();
         let fingerprints = Fingerprints::new(config.fingerprint_key_file.as_deref());
         let fingerprints = fingerprints.map_err(|error| problems.push(("fingerprint_key_file", chain(&error)))).ok();
-        let means = registry.zip(fingerprints).map(|(registry, fingerprints)| Self {
+        let opener = config.identity_file.clone().map(Opener::load).transpose();
+        let opener = opener.map_err(|error| problems.push(("sealing.identity_file", chain(&error)))).ok();
+        let means = registry.zip(fingerprints).zip(opener).map(|((registry, fingerprints), opener)| Self {
             registry: Arc::new(registry),
+            opener: opener.map(Arc::new),
             cache: config.cache,
             metrics,
             fingerprints,

@@ -30,6 +30,7 @@ use crate::{
     metric::Metrics,
     model::{EntityKind, Snapshot},
     proxy::Refusal,
+    seal::opener::Opener,
 };
 
 /// Where the request comes from, in messages.
@@ -101,7 +102,11 @@ impl Question {
             screen.line(format_args!("{name}: snapshot.file: is not set, so that every request is answered 503"));
             return Err(Exit::Usage);
         };
-        let (snapshot, problems) = snapshot::link(settings, Some(&registry));
+        let opener = config.identity_file.clone().map(Opener::load).transpose().map_err(|error| {
+            screen.line(format_args!("{name}: sealing.identity_file: {}", printable(&chain(&error))));
+            Exit::Usage
+        })?;
+        let (snapshot, problems) = snapshot::link(settings, Some(&registry), opener.map(Arc::new).as_ref());
         screen.problems(&problems);
         let snapshot = snapshot.ok_or(Exit::Usage)?;
         let mut text = Vec::new();

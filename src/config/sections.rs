@@ -40,7 +40,6 @@ pub fn unbuilt(reader: &mut Reader<'_>) {
     const CONTROL_PLANE: &str = "there is no control plane yet, use snapshot.file";
     reader.later("snapshot.control_plane", CONTROL_PLANE);
     reader.later("control_plane", CONTROL_PLANE);
-    reader.later("sealing", "sealed values cannot be opened yet");
 }
 
 /// `client_auth`, `api_key_hash_file`, `workspace`, `limits.price_file`, `limits.redis.*`.

@@ -5,7 +5,7 @@ use super::tree::Value;
 /// Longest value shown in a message, in characters.
 const SHOWN: usize = 80;
 /// Parts of a key name that mark its value as not to be shown: people put the credential where its file's name belongs.
-const PRIVATE: [&str; 7] = ["token", "secret", "password", "key", "jwt", "credential", "recipient"];
+const PRIVATE: [&str; 8] = ["token", "secret", "password", "key", "jwt", "credential", "recipient", "identity"];
 
 /// A value as its owner wrote it, or a word for it where it may be a credential.
 pub fn show(key: &str, value: &Value) -> String {

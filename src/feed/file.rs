@@ -29,6 +29,7 @@ use super::Feed;
 use crate::{
     metric::{Metrics, OutcomeLabels},
     model::{Admission, LinkRules, Problem, Snapshot, link},
+    seal::opener::Opener,
 };
 
 pub use disk::{DEFAULT_MAX_BYTES, ReadError, read};
@@ -62,6 +63,7 @@ pub type Admit = Arc<Admission<'static>>;
 pub struct FileSource {
     settings: Settings,
     admit: Admit,
+    opener: Option<Arc<Opener>>,
     metrics: Arc<Metrics>,
     demand: Arc<Notify>,
     seen: Seen,
@@ -122,7 +124,13 @@ impl Settings {
 impl FileSource {
     /// A source that has read nothing yet.
     pub fn new(settings: Settings, admit: Admit, metrics: Arc<Metrics>) -> Self {
-        Self { settings, admit, metrics, demand: Arc::new(Notify::new()), seen: Seen::default(), retired: Vec::new() }
+        let (demand, seen) = (Arc::new(Notify::new()), Seen::default());
+        Self { settings, admit, opener: None, metrics, demand, seen, retired: Vec::new() }
+    }
+
+    /// The same, with somebody who opens sealed values.
+    pub fn opening(self, opener: Option<Arc<Opener>>) -> Self {
+        Self { opener, ..self }
     }
 
     /// A handle to ask for a fresh read.
@@ -164,7 +172,7 @@ impl FileSource {
     /// Reads and links away from the runtime's workers.
     async fn load(&mut self, cause: Cause) -> Attempt {
         let settings = self.settings.clone();
-        let admit = Arc::clone(&self.admit);
+        let (admit, opener) = (Arc::clone(&self.admit), self.opener.clone());
         let forced = matches!(cause, Cause::Start | Cause::Demand);
         let known = self.seen.stamp.filter(|_| cause == Cause::Poll);
         let (accepted, refused) = (self.seen.accepted, self.seen.refused);
@@ -177,7 +185,7 @@ impl FileSource {
                 Err(error) => (None, Attempt::Refused(None, vec![error.problem(&settings.path)])),
                 Ok(content) if !forced && Some(content.digest) == accepted => (stamp, Attempt::Confirmed),
                 Ok(content) if !forced && Some(content.digest) == refused => (stamp, Attempt::Unchanged),
-                Ok(content) => (stamp, link_content(content, settings.strict, &admit)),
+                Ok(content) => (stamp, link_content(content, settings.strict, &admit, opener.as_ref())),
             }
         };
         let interrupted = |_| {
@@ -218,11 +226,12 @@ impl FileSource {
     /// At start, when the source cannot be loaded: what was good last.
     async fn restore(&mut self, feed: &Feed) {
         let Some(path) = self.settings.last_good.clone() else { return };
-        let (strict, max_bytes, admit) = (self.settings.strict, self.settings.max_bytes, Arc::clone(&self.admit));
+        let (strict, max_bytes) = (self.settings.strict, self.settings.max_bytes);
+        let (admit, opener) = (Arc::clone(&self.admit), self.opener.clone());
         let file = path.clone();
         let work = move || match disk::read(&file, max_bytes) {
             Err(error) => Attempt::Refused(None, vec![error.problem(&file)]),
-            Ok(content) => link_content(content, strict, &admit),
+            Ok(content) => link_content(content, strict, &admit, opener.as_ref()),
         };
         match tokio::task::spawn_blocking(work).await {
             Ok(Attempt::Loaded(_, snapshot)) => {
@@ -320,8 +329,8 @@ impl Reload {
     }
 }
 
-fn link_content(content: Content, strict: bool, admit: &Admit) -> Attempt {
-    let rules = LinkRules { strict, admit: &|manager, auth, location| admit(manager, auth, location) };
+fn link_content(content: Content, strict: bool, admit: &Admit, opener: Option<&Arc<Opener>>) -> Attempt {
+    let rules = LinkRules { strict, admit: &|manager, auth, location| admit(manager, auth, location), opener };
     match link(&content.bytes, &rules) {
         Ok(snapshot) => Attempt::Loaded(content, Arc::new(snapshot)),
         Err(error) => Attempt::Refused(Some(content.digest), error.problems),

@@ -162,13 +162,18 @@ impl Identities {
 
     fn admit_role(&self, auth: &AwsAuth) -> Result<(), String> {
         let AwsMethod::AssumedRole { role_arn, external_id } = &auth.method else { return Ok(()) };
+        if role_arn.is_empty() {
+            // Still sealed; judged when it is opened.
+            return Ok(());
+        }
         let role = Arn::parse(role_arn).map_err(|reason| format!("aws_role_arn {reason}"))?;
         let region = self.region_without_arn(auth.region.as_deref())?;
         if role.partition != region.partition() {
             return Err("aws_role_arn lies in another partition than aws_region".to_owned());
         }
         match (external_id.as_ref().and_then(SecretValue::expose_str), self.settings.external_id.as_deref()) {
-            (Some(named), Some(fixed)) if named != fixed => {
+            // An empty one is still sealed.
+            (Some(named), Some(fixed)) if !named.is_empty() && named != fixed => {
                 Err("aws_external_id differs from managers.aws.external_id, which holds for every role".to_owned())
             }
             _ => Ok(()),

@@ -64,6 +64,8 @@ pub(super) fn admit(auth: &GcpAuth, location: Option<&SecretLocation>, settings:
     let parse = |location| SecretName::parse(location, auth.project.as_deref(), auth.location.as_deref());
     let name = location.map(parse).transpose().map_err(|error| error.to_string());
     let login = match &auth.method {
+        // Still sealed; judged when it is opened.
+        GcpMethod::ServiceAccountKey { key } if key.expose().is_empty() => Ok(()),
         GcpMethod::ServiceAccountKey { key } => {
             login::ServiceKey::check(key.expose()).map_err(|error| format!("gcp_service_account_json {error}"))
         }

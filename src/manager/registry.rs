@@ -183,8 +183,14 @@ impl Registry {
         }
     }
 
+    /// Opens what is sealed of the reference's `auth_config`, and makes the object that logs in with it.
     fn make(&self, reference: &Reference) -> Result<Arc<dyn SecretManager>, FetchError> {
-        let inner: Arc<dyn SecretManager> = match &reference.auth {
+        let auth = reference.auth.open().map_err(|error| misfit(error.to_string()))?;
+        if reference.auth.is_sealed() {
+            // What was sealed could not be judged before.
+            self.admit(reference.manager_type, &auth, Some(&reference.location)).map_err(misfit)?;
+        }
+        let inner: Arc<dyn SecretManager> = match &*auth {
             #[cfg(feature = "aws")]
             AuthConfig::Aws(auth) if reference.manager_type == ManagerType::AwsSm => {
                 Arc::new(aws_sm::SecretsManager::new(auth, &self.aws_sm)?)
@@ -240,7 +246,7 @@ impl Registry {
 impl Managers for Registry {
     fn manager(&self, reference: &Reference) -> Result<Arc<dyn SecretManager>, FetchError> {
         // Admitted when the snapshot was loaded; asked again because an object serves every path of its identity.
-        self.admit(reference.manager_type, &reference.auth, Some(&reference.location)).map_err(misfit)?;
+        self.admit(reference.manager_type, reference.auth.shape(), Some(&reference.location)).map_err(misfit)?;
         let now = Instant::now();
         let mut objects = self.objects();
         let dropped = objects.sweep(now);

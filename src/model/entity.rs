@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Account, FieldSpec, Hidden, Lifespan, Mapping, Reference, Workspaces};
-use crate::secret::Credential;
+use super::{Account, FieldSpec, Hidden, Lifespan, Mapping, Reference, Stored, Workspaces};
+use crate::seal::opener::Unusable;
 
 /// A linked virtual key or integration.
 #[derive(Debug)]
@@ -59,8 +59,8 @@ pub struct EntityField {
 pub enum FieldValue {
     /// A stored value that is no credential: a string of visible ASCII and spaces, a number or a boolean.
     Plain(Arc<Value>),
-    /// A credential stored in the snapshot itself.
-    Stored(Arc<Credential>),
+    /// A credential stored in the snapshot itself, clear or sealed.
+    Stored(Stored),
     /// A credential to resolve.
     Mapped(Arc<Mapping>),
 }
@@ -86,6 +86,19 @@ impl Entity {
     /// The effective field with this gateway name ([`FieldSpec::name`]).
     pub fn field(&self, name: &str) -> Option<&EntityField> {
         self.fields.iter().find(|field| field.spec.name == name)
+    }
+
+    /// Opens every sealed credential that no request opened before.
+    ///
+    /// # Errors
+    /// The first field with one that is of no use, and why.
+    pub fn open(&self) -> Result<(), (&'static FieldSpec, Unusable)> {
+        self.fields.iter().try_for_each(|field| match &field.value {
+            FieldValue::Stored(stored) if stored.is_sealed() => {
+                stored.credential().map(drop).map_err(|unusable| (field.spec, unusable))
+            }
+            FieldValue::Stored(_) | FieldValue::Plain(_) | FieldValue::Mapped(_) => Ok(()),
+        })
     }
 
     /// Whether `workspace` (an id; `None` = none in force) may use the entity with all it depends on.

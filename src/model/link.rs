@@ -16,7 +16,7 @@ mod literal;
 mod reference;
 mod scope;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -28,7 +28,9 @@ use self::{
 use super::{
     AuthConfig, ManagerType, SecretLocation, Snapshot,
     raw::{Document, Given},
+    seals::Seals,
 };
+use crate::seal::opener::Opener;
 
 /// The only `schema_version` there is.
 const SCHEMA_VERSION: u64 = 1;
@@ -41,6 +43,8 @@ pub struct LinkRules<'a> {
     /// Asked without a location when that cannot be read, so that the rest is judged all the same. The error is a reason for
     /// people, without secrets.
     pub admit: &'a Admission<'a>,
+    /// Who opens sealed values; with `None` each of them is a fault.
+    pub opener: Option<&'a Arc<Opener>>,
 }
 
 /// The shape of [`LinkRules::admit`].
@@ -68,6 +72,7 @@ pub struct SnapshotError {
 struct Context<'a> {
     rules: &'a LinkRules<'a>,
     workspaces: &'a WorkspaceIndex,
+    organisation: Arc<str>,
     names: Interner,
 }
 
@@ -92,7 +97,8 @@ pub fn link(json: &[u8], rules: &LinkRules<'_>) -> Result<Snapshot, SnapshotErro
     };
 
     let workspaces = WorkspaceIndex::link(document.workspaces, &mut findings);
-    let mut context = Context { rules, workspaces: &workspaces, names: Interner::default() };
+    let organisation = Arc::clone(&snapshot.organisation_id);
+    let mut context = Context { rules, workspaces: &workspaces, organisation, names: Interner::default() };
     let references = References::link(document.secret_references, &mut context, &mut findings);
     let parents =
         entity::link_integrations(document.integrations, &references, &mut context, &mut findings, &mut snapshot);
@@ -116,13 +122,25 @@ fn parse_instant(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text, &Rfc3339).ok()
 }
 
+// === impl Context ===
+
+impl<'a> Context<'a> {
+    /// What is sealed for the object with this id.
+    fn seals<'s>(&'s self, object_id: &'s Arc<str>) -> Seals<'s>
+    where
+        'a: 's,
+    {
+        Seals { opener: self.rules.opener, organisation: &self.organisation, object_id }
+    }
+}
+
 // === impl LinkRules ===
 
 impl LinkRules<'_> {
     /// Strict, and every well-formed reference is admitted: what a snapshot means, whatever this process can reach.
-    pub const STRICT: LinkRules<'static> = LinkRules { strict: true, admit: &|_, _, _| Ok(()) };
+    pub const STRICT: LinkRules<'static> = LinkRules { strict: true, admit: &|_, _, _| Ok(()), opener: None };
     /// As [`LinkRules::STRICT`], but faults set objects aside.
-    pub const LENIENT: LinkRules<'static> = LinkRules { strict: false, admit: &|_, _, _| Ok(()) };
+    pub const LENIENT: LinkRules<'static> = LinkRules { strict: false, admit: &|_, _, _| Ok(()), opener: None };
 }
 
 impl fmt::Debug for LinkRules<'_> {

@@ -261,9 +261,10 @@ pub(super) enum Given<T> {
 pub(super) struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 /// A credential: clear text, or sealed to the data plane's key.
-pub(super) enum RawSecret {
+pub(super) enum RawSecret<'a> {
     Clear(SecretValue),
-    Sealed,
+    /// What stands behind `$sealed`.
+    Sealed(Literal<'a>),
 }
 
 /// A member name, borrowed where it holds no escape.
@@ -330,6 +331,12 @@ impl<'a> Members<'a> {
         Self(Vec::new())
     }
 
+    /// Members that were read before, each with the JSON of its value.
+    pub(super) fn of(members: impl Iterator<Item = (&'a str, &'a str)>) -> Option<Self> {
+        let read = |(name, json)| Some((Cow::Borrowed(name), serde_json::from_str::<&RawValue>(json).ok()?));
+        members.map(read).collect::<Option<_>>().map(Self)
+    }
+
     /// The first member with this name.
     pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.0.iter().find(|(member, _)| member == name).map(|(_, value)| *value)
@@ -367,19 +374,19 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 
 // === impl RawSecret ===
 
-impl RawSecret {
-    /// What is wrong with a sealed value.
+impl RawSecret<'_> {
+    /// What is wrong with a sealed value where nobody can open it.
     pub(super) const SEALED: &'static str =
-        "holds values sealed to the data plane, which cannot be opened by this build; give a secret mapping instead";
+        "is sealed to the data plane, which has no identity to open it with; set sealing.identity_file";
 }
 
-impl RawSecret {
+impl<'a> RawSecret<'a> {
     /// Reads a credential straight into its wiped buffer. `None`: it is neither text nor sealed.
-    pub(super) fn read(raw: &RawValue) -> Option<Self> {
+    pub(super) fn read(raw: &'a RawValue) -> Option<Self> {
         let literal = Literal::from(raw);
         match literal.kind() {
             Kind::String => literal.decode().map(|text| Self::Clear(text.into())),
-            Kind::Object => literal.member("$sealed").map(|_| Self::Sealed),
+            Kind::Object => literal.member("$sealed").map(Self::Sealed),
             Kind::Null | Kind::Array | Kind::Scalar => None,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::{AuthConfig, Lifespan, ManagerType, SecretLocation};
+use super::{Auth, Lifespan, ManagerType, SecretLocation};
 
 /// A linked `secret_references` entry.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub struct Reference {
     /// Which manager stores the secret.
     pub manager_type: ManagerType,
     /// How Sidekey authenticates there.
-    pub auth: AuthConfig,
+    pub auth: Auth,
     /// Fingerprint of manager type and the *whole* `auth_config`: references that share it share logins and cached documents.
     pub identity: Identity,
     /// Path and version.

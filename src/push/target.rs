@@ -66,13 +66,13 @@ impl Target {
             Self::AwsParameter(parameter) => {
                 manager == ManagerType::AwsSsm && parameter.is_parameter(path, region(reference))
             }
-            Self::AzureSecret { vault, name } => match &reference.auth {
+            Self::AzureSecret { vault, name } => match reference.auth.shape() {
                 AuthConfig::Azure(auth) => {
                     is_vault(&auth.vault_url, vault) && azure_name(path).eq_ignore_ascii_case(name)
                 }
                 _ => false,
             },
-            Self::GcpSecret { project, location, name } => match &reference.auth {
+            Self::GcpSecret { project, location, name } => match reference.auth.shape() {
                 AuthConfig::Gcp(auth) => {
                     let read = gcp_name(path);
                     let own_project = read.project.or(auth.project.as_deref());
@@ -139,7 +139,7 @@ fn without_suffix(name: &str) -> Option<&str> {
 
 /// The region that `auth_config` names.
 fn region(reference: &Reference) -> Option<&str> {
-    match &reference.auth {
+    match reference.auth.shape() {
         AuthConfig::Aws(auth) => auth.region.as_deref(),
         _ => None,
     }
@@ -213,7 +213,7 @@ mod tests {
         let document = json!({"schema_version": 1, "secret_references": [
             {"id": "id-1", "slug": "slug-1", "manager_type": manager, "secret_path": path, "auth_config": auth, "status": "active"}
         ]});
-        let rules = LinkRules { strict: true, admit: &|_, _, _| Ok(()) };
+        let rules = LinkRules::STRICT;
         let snapshot = link(document.to_string().as_bytes(), &rules).unwrap();
         target.covers(&snapshot.references[0])
     }

@@ -298,7 +298,7 @@ mod tests {
     fn reference() -> Arc<Reference> {
         let json = br#"{"schema_version": 1, "secret_references": [
             {"id": "1", "slug": "a", "manager_type": "file", "secret_path": "a", "auth_config": {}, "status": "active"}]}"#;
-        let snapshot = link(json, &LinkRules { strict: true, admit: &|_, _, _| Ok(()) }).unwrap();
+        let snapshot = link(json, &LinkRules { strict: true, admit: &|_, _, _| Ok(()), opener: None }).unwrap();
         Arc::clone(&snapshot.references[0])
     }
 

@@ -76,6 +76,11 @@ pub(super) fn encrypt(plaintext: &[u8], recipients: &[Point]) -> Result<Vec<u8>,
     Ok(file)
 }
 
+/// Whether `file` has the form of an age file; costs no cryptography.
+pub(super) fn is_file(file: &[u8]) -> bool {
+    split(file).is_some()
+}
+
 /// Decrypts `file` with `private`, whose public part is `public`.
 pub(super) fn decrypt(file: &[u8], private: &PrivateKey, public: &Point) -> Result<Zeroizing<Vec<u8>>, Unopened> {
     let (stanzas, authenticated, mac, payload) = split(file).ok_or(Unopened::Malformed)?;

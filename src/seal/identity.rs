@@ -145,9 +145,17 @@ impl Identities {
     /// [`OpenError`].
     pub fn open(&self, place: Place<'_>, sealed: &str) -> Result<SecretValue, OpenError> {
         let file = STANDARD.decode(sealed).map_err(|_| OpenError::Malformed)?;
+        self.open_file(place, &file)
+    }
+
+    /// As [`Identities::open`], of the age file itself.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_file(&self, place: Place<'_>, file: &[u8]) -> Result<SecretValue, OpenError> {
         let mut failure = OpenError::NotForUs;
         for Identity { private, public } in &self.0 {
-            match format::decrypt(&file, private, public) {
+            match format::decrypt(file, private, public) {
                 Ok(plaintext) => return unpack(place, &plaintext),
                 Err(Unopened::NotForUs) => {}
                 Err(Unopened::Malformed) => failure = OpenError::Malformed,

@@ -120,6 +120,33 @@ fn keygen_writes_for_the_owner_alone_and_never_again() {
 }
 
 #[test]
+fn check_opens_every_sealed_value() {
+    let folder = folder(&format!("{CONFIGURATION}sealing: {{identity_file: identity}}\n"), "");
+    for name in ["identity", "other"] {
+        assert_eq!(sidekey(folder.path(), &["keygen", "--kind", "identity", "--out", name], &[]).status, 0);
+    }
+    let identity = fs::read_to_string(folder.path().join("identity")).unwrap();
+    let identities = sidekey::seal::identity::Identities::parse(&identity).unwrap();
+    let recipients = sidekey::seal::recipient::Recipients::new(identities.recipients().collect()).unwrap();
+    let place = sidekey::seal::Place { organisation: "org", object_id: "vk", field: "key" };
+    let key = serde_json::json!({"$sealed": recipients.seal(place, CANARY).unwrap()});
+    let snapshot = serde_json::json!({
+        "schema_version": 1, "version": 1, "organisation_id": "org",
+        "virtual_keys": [{"id": "vk", "slug": "openai", "provider": "openai", "status": "active", "key": key}],
+    });
+    fs::write(folder.path().join("snapshot.json"), snapshot.to_string()).unwrap();
+    let check = |identity| {
+        sidekey(folder.path(), &["check", "--config", "sidecar.yaml"], &[("SIDEKEY_SEALING__IDENTITY_FILE", identity)])
+    };
+    let ran = check("identity");
+    assert_eq!((ran.status, ran.out.as_str()), (0, "no problems; 0 references and 1 entity\n"), "{ran:?}");
+    let ran = check("other");
+    assert_eq!(ran.status, 64, "{ran:?}");
+    assert!(ran.out.contains("virtual_keys.api_key (openai): is sealed to others; reseal it"), "{ran:?}");
+    assert!(!ran.out.contains(CANARY));
+}
+
+#[test]
 fn check_passes_what_is_fine() {
     let folder = folder(CONFIGURATION, &snapshot(&[("openai", "openai"), ("other", "openai")]));
     let ran = sidekey(folder.path(), &["check", "--config", "sidecar.yaml"], &[]);

@@ -175,7 +175,7 @@ pub fn reference(slug: &str, manager_type: ManagerType, auth: AuthConfig, locati
         id: slug.into(),
         slug: slug.into(),
         manager_type,
-        auth,
+        auth: auth.into(),
         identity: Identity(identity),
         location,
         secret_key: None,

@@ -48,6 +48,7 @@ use sidekey::{
     model::{LinkRules, Snapshot, link},
     proxy::{Heartbeat, Proxy, Server, Settings, Shutdown, audit::Audit},
     resolve::{self, Resolver},
+    seal::opener::Opener,
     telemetry::{self, Capture, Level},
 };
 use tokio::task::JoinHandle;
@@ -79,6 +80,8 @@ pub struct Setup {
     pub upstream: Option<SocketAddr>,
     /// Where uses are recorded.
     pub audit: Option<Audit>,
+    /// Who opens sealed values.
+    pub opener: Option<Arc<Opener>>,
     /// Last changes to the proxy's settings.
     pub proxy: Box<dyn FnOnce(&mut Settings)>,
 }
@@ -105,6 +108,8 @@ pub struct World {
     pub metrics: Arc<Metrics>,
     /// The current snapshot.
     pub feed: Arc<Feed>,
+    /// Who opens sealed values.
+    pub opener: Option<Arc<Opener>>,
     /// Starts the end.
     pub shutdown: Shutdown,
     /// Ends when everything has been drained or cut.
@@ -126,6 +131,7 @@ impl Default for Setup {
             managers: None,
             upstream: None,
             audit: None,
+            opener: None,
             proxy: Box::new(|_| {}),
         }
     }
@@ -146,7 +152,9 @@ impl World {
         let feed = Arc::new(Feed::default());
         if !setup.no_snapshot {
             let strict = !setup.lenient;
-            feed.swap(Arc::new(setup.snapshot.map_or_else(Snapshot::default, |it| linked_by(&it, strict))));
+            feed.swap(Arc::new(
+                setup.snapshot.map_or_else(Snapshot::default, |it| linked_by(&it, strict, setup.opener.as_ref())),
+            ));
         }
         let upstream = setup.upstream.unwrap_or(gateway.address);
         let mut settings = Settings::new(format!("http://{upstream}").parse().unwrap());
@@ -179,6 +187,7 @@ impl World {
             resolver,
             metrics,
             feed,
+            opener: setup.opener,
             shutdown,
             served,
             _log: log,
@@ -214,6 +223,7 @@ impl World {
             heartbeats,
             operator,
             prewarming: Arc::default(),
+            opener: self.opener.clone(),
         };
         tokio::spawn(admin.run(vitals, std::future::pending()));
         address
@@ -286,11 +296,11 @@ pub async fn pass(time: Duration) {
 
 /// The linked form of a snapshot, in which no fault is allowed.
 pub fn linked(snapshot: &Value) -> Snapshot {
-    linked_by(snapshot, true)
+    linked_by(snapshot, true, None)
 }
 
-fn linked_by(snapshot: &Value, strict: bool) -> Snapshot {
-    let rules = LinkRules { strict, admit: &|_, _, _| Ok(()) };
+fn linked_by(snapshot: &Value, strict: bool, opener: Option<&Arc<Opener>>) -> Snapshot {
+    let rules = LinkRules { strict, admit: &|_, _, _| Ok(()), opener };
     link(snapshot.to_string().as_bytes(), &rules).unwrap_or_else(|error| panic!("{:#?}", error.problems))
 }
 

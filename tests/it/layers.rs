@@ -22,7 +22,8 @@ const ROWS: [&[&str]; 9] = [
 const SIDEWAYS: [(&str, &str); 2] = [("manager", "egress"), ("seal", "secret")];
 /// What may not be named, although it lies below: whoever keeps sealed values cannot open one, nor fetch a secret; and whoever
 /// listens to the outside can have a secret read again, and do nothing else with it.
-const CLOSED: [(&str, &[&str]); 13] = [
+const CLOSED: [(&str, &[&str]); 14] = [
+    ("control", &["seal", "opener"]),
     ("control", &["seal", "identity"]),
     ("control", &["egress"]),
     ("control", &["feed"]),

@@ -31,6 +31,7 @@ mod proxy_websocket;
 mod push;
 mod recovery;
 mod resolver;
+mod sealed;
 mod sidecar;
 mod suspicion;
 mod usage;

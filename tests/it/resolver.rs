@@ -91,7 +91,7 @@ impl Rig {
 pub fn snapshot(references: impl IntoIterator<Item = Value>) -> Snapshot {
     let document =
         json!({"schema_version": 1, "version": 1, "secret_references": references.into_iter().collect::<Value>()});
-    let rules = LinkRules { strict: true, admit: &|_, _, _| Ok(()) };
+    let rules = LinkRules { strict: true, admit: &|_, _, _| Ok(()), opener: None };
     link(document.to_string().as_bytes(), &rules).expect("the test's snapshot is sound")
 }
 

@@ -59,7 +59,7 @@ fn use_identities(registry: &Registry, numbers: std::ops::Range<usize>) {
             id: "r".into(),
             slug: "r".into(),
             manager_type: ManagerType::AwsSm,
-            auth: AuthConfig::Aws(AwsAuth { region: Some("us-east-1".into()), method }),
+            auth: AuthConfig::Aws(AwsAuth { region: Some("us-east-1".into()), method }).into(),
             identity: Identity(identity),
             location: SecretLocation { path: "app/key".into(), version: VersionSelector::Current },
             secret_key: None,

@@ -91,7 +91,7 @@ pub fn reference(manager_type: ManagerType, auth: AuthConfig, location: SecretLo
         id: "r".into(),
         slug: "r".into(),
         manager_type,
-        auth,
+        auth: auth.into(),
         identity: Identity([0; 32]),
         location,
         secret_key: None,

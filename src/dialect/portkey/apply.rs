@@ -143,8 +143,9 @@ fn headers(vault: &Vault<'_>, placement: &Placement, head: &mut Parts) -> Result
                 }
                 continue;
             }
-            PlacedValue::Stored { field, credential } => {
-                (credential, Source::Stored { entity: placement.entity, field })
+            PlacedValue::Stored { field } => {
+                let source = Source::Stored { entity: placement.entity, field };
+                (vault.credential(source)?, source)
             }
             PlacedValue::Mapped(_) => {
                 let source = Source::Mapped(next);
@@ -161,7 +162,7 @@ fn headers(vault: &Vault<'_>, placement: &Placement, head: &mut Parts) -> Result
             credential.header()
         };
         head.headers.insert(name, value.map_err(|_| vault.malformed(source))?);
-        injected.credentials.push(Arc::clone(credential));
+        injected.credentials.push(credential);
     }
     let custom = entity.fields.iter().position(|field| field.spec.name == CUSTOM_HEADERS);
     if let Some(field) = custom {
@@ -191,8 +192,8 @@ fn config(vault: &Vault<'_>, rebuilt: &Rebuilt, head: &mut Parts) -> Result<Inje
     let mut injected = Injected { credentials: rebuilt.literals.clone() };
     for hole in rebuilt.template.holes() {
         let credential = vault.credential(hole.source)?;
-        if hole.form != Form::Names && !injected.credentials.iter().any(|other| Arc::ptr_eq(other, credential)) {
-            injected.credentials.push(Arc::clone(credential));
+        if hole.form != Form::Names && !injected.credentials.iter().any(|other| Arc::ptr_eq(other, &credential)) {
+            injected.credentials.push(Arc::clone(&credential));
         }
         // A reply may show the key without the JSON around it.
         if hole.form == Form::Object {
@@ -218,11 +219,12 @@ fn config(vault: &Vault<'_>, rebuilt: &Rebuilt, head: &mut Parts) -> Result<Inje
 // === impl Vault ===
 
 impl<'a> Vault<'a> {
-    fn credential(&self, source: Source) -> Result<&'a Arc<Credential>, ApplyError> {
+    fn credential(&self, source: Source) -> Result<Arc<Credential>, ApplyError> {
         let found = match source {
-            Source::Mapped(index) => self.resolved.get(index),
+            Source::Mapped(index) => self.resolved.get(index).cloned(),
             Source::Stored { entity, field } => match self.stored(entity, field) {
-                Some(FieldValue::Stored(credential)) => Some(credential),
+                // What cannot be opened was told when the request was planned, unless it was forgotten since.
+                Some(FieldValue::Stored(stored)) => stored.credential().ok(),
                 Some(FieldValue::Plain(_) | FieldValue::Mapped(_)) | None => None,
             },
         };
@@ -277,8 +279,8 @@ impl<'a> Vault<'a> {
         headers: &mut HeaderMap,
         injected: &mut Injected,
     ) -> Result<Vec<HeaderName>, ApplyError> {
-        let text = self.credential(source)?.expose();
-        let custom = custom_headers::read(text).map_err(|_| self.malformed(source))?;
+        let credential = self.credential(source)?;
+        let custom = custom_headers::read(credential.expose()).map_err(|_| self.malformed(source))?;
         let mut names = Vec::with_capacity(custom.len());
         for header in custom {
             names.push(header.name.clone());

@@ -161,7 +161,8 @@ fn custom(
             continue;
         };
         let (source, names) = match &field.value {
-            FieldValue::Stored(credential) => {
+            FieldValue::Stored(stored) => {
+                let credential = stored.credential().map_err(|_| unusable(entity))?;
                 let names = custom_headers::names(credential.expose()).map_err(|_| unusable(entity))?;
                 (Source::Stored { entity: index, field: at }, Some(names))
             }
@@ -270,7 +271,7 @@ fn values<'p>(
         };
         let value = match placed.value {
             PlacedValue::Plain(text) => Value::Plain(text),
-            PlacedValue::Stored { field, .. } => {
+            PlacedValue::Stored { field } => {
                 Value::Hole(Hole { source: Source::Stored { entity: placement.entity, field }, form })
             }
             PlacedValue::Mapped(mapping) => {

@@ -29,9 +29,9 @@ pub(super) fn fits(placement: &Placement, entity: &Entity, endpoint: Endpoint) -
     let custom_fits = match custom {
         None => true,
         // A custom `Authorization` would be taken for the key.
-        Some(FieldValue::Stored(credential)) => {
+        Some(FieldValue::Stored(stored)) => stored.credential().is_ok_and(|credential| {
             custom_headers::names(credential.expose()).is_ok_and(|names| !names.contains(&AUTHORIZATION))
-        }
+        }),
         Some(FieldValue::Plain(_) | FieldValue::Mapped(_)) => false,
     };
     raw_key_fits && custom_fits && placement.fits_headers(entity)

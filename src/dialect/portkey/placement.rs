@@ -5,10 +5,7 @@ use std::{borrow::Cow, sync::Arc};
 use serde_json::Value;
 
 use super::access::Access;
-use crate::{
-    model::{Deployment, Entity, FieldSpec, FieldValue, Mapping},
-    secret::Credential,
-};
+use crate::model::{Deployment, Entity, FieldSpec, FieldValue, Mapping};
 
 /// The field whose members travel as request headers of their own.
 pub(super) const CUSTOM_HEADERS: &str = "custom_headers";
@@ -42,8 +39,6 @@ pub(super) enum PlacedValue<'e> {
     Stored {
         /// An index into `Entity::fields`.
         field: usize,
-        /// The value.
-        credential: &'e Arc<Credential>,
     },
     /// To be resolved.
     Mapped(&'e Arc<Mapping>),
@@ -80,7 +75,7 @@ impl Placement {
             entity.fields.iter().enumerate().filter(|(_, field)| self.travels(field.spec)).map(|(index, field)| {
                 let value = match &field.value {
                     FieldValue::Plain(value) => PlacedValue::Plain(plain_text(value)),
-                    FieldValue::Stored(credential) => PlacedValue::Stored { field: index, credential },
+                    FieldValue::Stored(_) => PlacedValue::Stored { field: index },
                     FieldValue::Mapped(mapping) => PlacedValue::Mapped(mapping),
                 };
                 Placed { spec: field.spec, value }

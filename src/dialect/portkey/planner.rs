@@ -268,6 +268,10 @@ impl Request<'_> {
         if let Some(reason) = &entity.fault {
             return Err(PlanError::Misconfigured { slug: slug(), reason: Arc::clone(reason) });
         }
+        entity.open().map_err(|(spec, reason)| {
+            let reason = format!("its {} {reason}", spec.name).into();
+            PlanError::Misconfigured { slug: slug(), reason }
+        })?;
         let misconfigured = |reason: &'static str| PlanError::Misconfigured { slug: slug(), reason: reason.into() };
         if header_mode::provider_value(&entity.provider).is_none() {
             return Err(misconfigured("the provider is no header text"));

@@ -103,7 +103,7 @@ impl Sample {
         let document = json!({ "schema_version": 1, "version": 1, "organisation_id": "org", "workspaces": [],
             "secret_references": self.references, "integrations": self.integrations, "virtual_keys": self.virtual_keys,
             "configs": self.configs });
-        let rules = LinkRules { strict, admit: &|_, _, _| Ok(()) };
+        let rules = LinkRules { strict, admit: &|_, _, _| Ok(()), opener: None };
         link(document.to_string().as_bytes(), &rules).unwrap_or_else(|error| panic!("{:#?}", error.problems))
     }
 

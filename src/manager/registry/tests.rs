@@ -50,7 +50,7 @@ fn reference(number: usize) -> Reference {
         id: "r".into(),
         slug: "r".into(),
         manager_type: ManagerType::File,
-        auth: AuthConfig::File,
+        auth: AuthConfig::File.into(),
         identity: Identity(identity),
         location: SecretLocation { path: "key".into(), version: VersionSelector::Current },
         secret_key: None,

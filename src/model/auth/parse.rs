@@ -3,20 +3,24 @@
 //! Vault's client turns tokens, namespaces and mounts into headers and URL paths without checking them, so what does not fit
 //! there is refused here.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::{
-    AuthConfig, AwsAuth, AwsMethod, AzureAuth, AzureMethod, GcpAuth, GcpMethod, ManagerType, VaultAuth, VaultMethod,
+    Auth, AuthConfig, AuthError, AwsAuth, AwsMethod, AzureAuth, AzureMethod, GcpAuth, GcpMethod, ManagerType,
+    VaultAuth, VaultMethod,
 };
 use crate::{
     model::{
         Identity,
         raw::{Members, RawSecret},
+        seals::Seals,
     },
+    seal::opener::Sealed,
     secret::{SecretValue, json::Literal},
 };
 
@@ -31,25 +35,46 @@ pub(in crate::model) struct AuthFault {
     pub(in crate::model) message: String,
 }
 
+/// An `auth_config` of which parts are sealed, to be read again when it is needed.
+pub(super) struct SealedAuth {
+    manager: ManagerType,
+    /// As it is written. What is not sealed of it may be a credential, too.
+    members: Vec<(Box<str>, Zeroizing<String>)>,
+    seals: Vec<(&'static str, Arc<Sealed>)>,
+}
+
 /// Reads fields of one `auth_config` and collects what is wrong with them.
 struct Reader<'a> {
     members: &'a Members<'a>,
-    sealed: Sealed,
+    means: Means<'a>,
+    /// What is sealed.
+    seals: Vec<(&'static str, Arc<Sealed>)>,
     faults: Vec<AuthFault>,
 }
 
 /// What a sealed value counts as.
 #[derive(Clone, Copy)]
-enum Sealed {
-    /// A fault: nobody here can open it.
-    Refused,
-    /// A value that is as it should be.
+enum Means<'a> {
+    /// A value that is as it should be, somewhere else.
     Given,
+    /// One to be opened later.
+    Later(&'a Seals<'a>),
+    /// What stands in it.
+    Open(&'a [(&'static str, Arc<Sealed>)]),
 }
 
-/// Checks `members` for `manager`.
-pub(in crate::model) fn parse(manager: ManagerType, members: &Members<'_>) -> Result<AuthConfig, Vec<AuthFault>> {
-    read(manager, members, Sealed::Refused)
+/// Checks `members` for `manager`. What is sealed is checked when it is opened.
+pub(in crate::model) fn parse(
+    manager: ManagerType,
+    members: &Members<'_>,
+    seals: &Seals<'_>,
+) -> Result<Auth, Vec<AuthFault>> {
+    let (shape, seals) = read(manager, members, Means::Later(seals))?;
+    if seals.is_empty() {
+        return Ok(Auth::from(shape));
+    }
+    let members = members.iter().map(|(key, raw)| (key.into(), Zeroizing::new(raw.get().to_owned()))).collect();
+    Ok(Auth { shape, sealed: Some(Box::new(SealedAuth { manager, members, seals })) })
 }
 
 /// Checks the object `auth_config` for `manager` as [`parse`] does, where sealed values count as given. The address it
@@ -60,7 +85,7 @@ pub(in crate::model) fn parse(manager: ManagerType, members: &Members<'_>) -> Re
 pub fn inspect_auth(manager: ManagerType, auth_config: &str) -> Result<Option<Url>, Vec<(&'static str, String)>> {
     let members: Members<'_> =
         serde_json::from_str(auth_config).map_err(|_| vec![("", "must be an object".to_owned())])?;
-    match read(manager, &members, Sealed::Given) {
+    match read(manager, &members, Means::Given).map(|(auth, _)| auth) {
         Ok(AuthConfig::Vault(vault)) => Ok(Some(vault.addr)),
         Ok(AuthConfig::Azure(azure)) => Ok(Some(azure.vault_url)),
         Ok(AuthConfig::Aws(_) | AuthConfig::Gcp(_) | AuthConfig::File) => Ok(None),
@@ -68,8 +93,14 @@ pub fn inspect_auth(manager: ManagerType, auth_config: &str) -> Result<Option<Ur
     }
 }
 
-fn read(manager: ManagerType, members: &Members<'_>, sealed: Sealed) -> Result<AuthConfig, Vec<AuthFault>> {
-    let mut reader = Reader { members, sealed, faults: Vec::new() };
+type SealedFields = Vec<(&'static str, Arc<Sealed>)>;
+
+fn read(
+    manager: ManagerType,
+    members: &Members<'_>,
+    means: Means<'_>,
+) -> Result<(AuthConfig, SealedFields), Vec<AuthFault>> {
+    let mut reader = Reader { members, means, seals: Vec::new(), faults: Vec::new() };
     let auth = match manager {
         ManagerType::HashicorpVault => reader.vault().map(AuthConfig::Vault),
         ManagerType::File => Some(AuthConfig::File),
@@ -78,13 +109,19 @@ fn read(manager: ManagerType, members: &Members<'_>, sealed: Sealed) -> Result<A
         ManagerType::GcpSm => reader.gcp().map(AuthConfig::Gcp),
     };
     match auth {
-        Some(auth) if reader.faults.is_empty() => Ok(auth),
+        Some(auth) if reader.faults.is_empty() => Ok((auth, reader.seals)),
         _ => Err(reader.faults),
     }
 }
 
-/// SHA-256 over the manager type and every member that is set, sorted by key, each part with its length before it.
-pub(in crate::model) fn identity(manager: ManagerType, members: &Members<'_>) -> Identity {
+/// SHA-256 over the manager type and every member that is set, sorted by key, each part with its length before it. Of an
+/// object with sealed members also over where it stands: a copy of them elsewhere must not share the login of the original,
+/// because it could not have made one.
+pub(in crate::model) fn identity(
+    manager: ManagerType,
+    members: &Members<'_>,
+    sealed_at: Option<&Seals<'_>>,
+) -> Identity {
     let mut parts: Vec<(&str, &RawValue)> = members.iter().filter(|(_, value)| value.get() != "null").collect();
     parts.sort_by(|a, b| a.0.cmp(b.0));
     let mut hash = Sha256::new();
@@ -93,6 +130,11 @@ pub(in crate::model) fn identity(manager: ManagerType, members: &Members<'_>) ->
         hash.update(part);
     };
     feed(manager.as_str().as_bytes());
+    if let Some(seals) = sealed_at {
+        feed(b"sealed");
+        feed(seals.organisation.as_bytes());
+        feed(seals.object_id.as_bytes());
+    }
     for (key, value) in parts {
         feed(key.as_bytes());
         match Literal::from(value).decode() {
@@ -107,6 +149,28 @@ pub(in crate::model) fn identity(manager: ManagerType, members: &Members<'_>) ->
         }
     }
     Identity(hash.finalize().into())
+}
+
+// === impl SealedAuth ===
+
+impl SealedAuth {
+    /// Opens what is sealed and checks it.
+    pub(super) fn open(&self) -> Result<AuthConfig, AuthError> {
+        let members = self.members.iter().map(|(key, text)| (&**key, &***text));
+        let members = Members::of(members).ok_or(AuthError { key: "", message: "cannot be read".to_owned() })?;
+        read(self.manager, &members, Means::Open(&self.seals)).map(|(auth, _)| auth).map_err(|faults| {
+            let first = faults.into_iter().next();
+            first.map_or(AuthError { key: "", message: "cannot be read".to_owned() }, |AuthFault { key, message }| {
+                AuthError { key, message }
+            })
+        })
+    }
+}
+
+impl fmt::Debug for SealedAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SealedAuth").field("seals", &self.seals).finish_non_exhaustive()
+    }
 }
 
 // === impl Reader ===
@@ -305,19 +369,41 @@ impl Reader<'_> {
             self.fault(key, &format!("is missing; it must be {expected}"));
             return None;
         };
-        match RawSecret::read(raw) {
-            Some(RawSecret::Sealed) => match self.sealed {
-                Sealed::Refused => self.fault(key, RawSecret::SEALED),
-                Sealed::Given => return Some(SecretValue::new(Vec::new())),
+        let value = match RawSecret::read(raw) {
+            Some(RawSecret::Sealed(sealed)) => match self.means {
+                Means::Given => return Some(SecretValue::new(Vec::new())),
+                Means::Later(seals) => match seals.find(&format!("auth_config.{key}"), sealed) {
+                    Ok(sealed) => {
+                        self.seals.push((key, sealed));
+                        return Some(SecretValue::new(Vec::new()));
+                    }
+                    Err(message) => {
+                        self.fault(key, message);
+                        return None;
+                    }
+                },
+                Means::Open(seals) => match seals.iter().find(|(field, _)| *field == key).map(|(_, it)| it.open()) {
+                    Some(Ok(value)) => value,
+                    Some(Err(error)) => {
+                        self.fault(key, &error.to_string());
+                        return None;
+                    }
+                    None => {
+                        self.fault(key, "cannot be read");
+                        return None;
+                    }
+                },
             },
-            Some(RawSecret::Clear(value)) if value.expose().len() <= MAX_TEXT_BYTES => {
-                if value.expose_str().is_some_and(fits) {
-                    return Some(value);
-                }
+            Some(RawSecret::Clear(value)) => value,
+            None => {
                 self.fault(key, &format!("must be {expected}"));
+                return None;
             }
-            Some(RawSecret::Clear(_)) | None => self.fault(key, &format!("must be {expected}")),
+        };
+        if value.expose().len() <= MAX_TEXT_BYTES && value.expose_str().is_some_and(fits) {
+            return Some(value);
         }
+        self.fault(key, &format!("must be {expected}"));
         None
     }
 

@@ -51,7 +51,8 @@ pub(super) fn link_integrations(
         let provider = report.required_text("ai_provider_id", provider).unwrap_or_default();
         let lifespan = report.lifespan(row.status, row.expires_at);
         let shared_with = context.workspaces.sharing(row.allow_all_workspaces, row.allowed_workspaces, &mut report);
-        let subject = Subject { kind: EntityKind::Integration, provider: &provider };
+        let seals = context.seals(&id);
+        let subject = Subject { kind: EntityKind::Integration, provider: &provider, seals };
         let written = Written { key: row.key, members: row.configurations, mappings: row.secret_mappings };
         let effective = inherit::alone(fields::read(&subject, written, references, &mut report));
         inherit::check_sets(&effective.fields, &mut report);
@@ -101,7 +102,8 @@ pub(super) fn link_virtual_keys(
         let parent = parent(row.integration_id, workspace_id.as_deref(), parents, snapshot, &mut report);
         let provider = first([row.provider, row.ai_provider_name, row.ai_provider_id]);
         let provider = provider_of(provider, parent, stands_alone, &mut report);
-        let subject = Subject { kind: EntityKind::VirtualKey, provider: &provider };
+        let seals = context.seals(&id);
+        let subject = Subject { kind: EntityKind::VirtualKey, provider: &provider, seals };
         let written = Written { key: row.key, members: row.model_config, mappings: row.secret_mappings };
         let own = fields::read(&subject, written, references, &mut report);
         let mut lifespan = report.lifespan(row.status, row.expires_at);

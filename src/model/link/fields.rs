@@ -12,6 +12,7 @@ use super::{
 use crate::model::{
     Deployment, EntityField, EntityKind, FieldRole, FieldSpec, FieldValue, Lifespan, Mapping, TargetField, ValueFormat,
     raw::{self, Given, Members},
+    seals::Seals,
 };
 
 /// Names under which deployments are stored, the first one wins.
@@ -30,6 +31,7 @@ pub(super) struct Subject<'a> {
     pub(super) kind: EntityKind,
     /// Empty = unknown, which is a fault already and no reason to find one in every field.
     pub(super) provider: &'a str,
+    pub(super) seals: Seals<'a>,
 }
 
 /// A key of one element of a list.
@@ -57,7 +59,7 @@ pub(super) fn read(
     let members = report.value(prefix, written.members, "an object").unwrap_or(Members::none());
     let mut own = Own { fields: Vec::new(), deployments: deployments(subject, &members, report) };
     if let Some(key) = report.value("key", written.key, "text, or null") {
-        match literal::value(FieldSpec::key(), key) {
+        match literal::value(FieldSpec::key(), key, "key", &subject.seals) {
             Ok(value) => own.fields.extend(value.map(|value| EntityField { spec: FieldSpec::key(), value })),
             Err(message) => report.fault("key", message),
         }
@@ -73,7 +75,7 @@ pub(super) fn read(
         if spec.role == FieldRole::Deployment {
             continue;
         }
-        match literal::value(spec, raw) {
+        match literal::value(spec, raw, &format!("{prefix}.{name}"), &subject.seals) {
             Ok(None) => {}
             Ok(Some(_)) if own.has(spec) => {
                 report.fault(format_args!("{prefix}.{name}"), format_args!("gives {} a second time", spec.name));

@@ -6,35 +6,57 @@ use serde_json::{Value, value::RawValue};
 
 use crate::{
     model::{
-        FieldSpec, FieldValue,
+        FieldSpec, FieldValue, Stored,
         raw::{Members, RawSecret},
+        seals::Seals,
     },
+    seal::opener::Form,
     secret::{Credential, SecretValue, json::Literal},
 };
 
 const HEADER_SAFE: &str = "must be ASCII without line breaks and control characters: it travels in a header";
 
-/// The value of `spec` as written. `Ok(None)`: null or empty, which counts as absent.
+/// The value of `spec` as written in `field`, the path inside of its object. `Ok(None)`: null or empty, which counts as
+/// absent.
 ///
 /// # Errors
 /// What the value must be; quotes nothing of it.
-pub(super) fn value(spec: &FieldSpec, raw: &RawValue) -> Result<Option<FieldValue>, &'static str> {
+pub(super) fn value(
+    spec: &FieldSpec,
+    raw: &RawValue,
+    field: &str,
+    seals: &Seals<'_>,
+) -> Result<Option<FieldValue>, &'static str> {
     if matches!(raw.get(), "null" | "\"\"" | "{}" | "[]") {
         return Ok(None);
     }
     match (spec.sensitive, spec.structured) {
         (false, _) => plain(raw).map(Some),
-        (true, false) => credential(raw).map(Some),
-        (true, true) => structure(raw).map(Some),
+        (true, false) => {
+            let stored = stored(raw, field, seals, credential)?.ok_or("must be text")?;
+            Ok(Some(FieldValue::Stored(stored)))
+        }
+        (true, true) => {
+            let stored = stored(raw, field, seals, structure)?.map_or_else(|| object(raw).map(Stored::clear), Ok)?;
+            Ok(Some(FieldValue::Stored(stored)))
+        }
     }
 }
 
-fn credential(raw: &RawValue) -> Result<FieldValue, &'static str> {
-    match RawSecret::read(raw) {
-        Some(RawSecret::Clear(text)) => Ok(FieldValue::Stored(Arc::new(Credential::text(trimmed(text))))),
-        Some(RawSecret::Sealed) => Err(RawSecret::SEALED),
-        None => Err("must be text"),
+/// A credential, of which `form` makes what the field receives. `Ok(None)`: it is neither text nor sealed.
+fn stored(raw: &RawValue, field: &str, seals: &Seals<'_>, form: Form) -> Result<Option<Stored>, &'static str> {
+    Ok(match RawSecret::read(raw) {
+        Some(RawSecret::Clear(text)) => Some(Stored::clear(form(text)?)),
+        Some(RawSecret::Sealed(sealed)) => Some(Stored::sealed(seals.find(field, sealed)?, form)),
+        None => None,
+    })
+}
+
+fn credential(text: SecretValue) -> Result<Credential, &'static str> {
+    if text.expose_str().is_none_or(str::is_empty) {
+        return Err("must be text");
     }
+    Ok(Credential::text(trimmed(text)))
 }
 
 /// One trailing newline is an editor's, not the credential's.
@@ -72,24 +94,21 @@ fn plain(raw: &RawValue) -> Result<FieldValue, &'static str> {
     }
 }
 
-/// An object whose members are all text, or text that holds such an object.
-fn structure(raw: &RawValue) -> Result<FieldValue, &'static str> {
-    const EXPECTED: &str = "must be an object whose values are text";
-    match RawSecret::read(raw) {
-        Some(RawSecret::Sealed) => return Err(RawSecret::SEALED),
-        Some(RawSecret::Clear(text)) => {
-            return match text.expose_str().map(serde_json::from_str::<&RawValue>) {
-                Some(Ok(inner)) if inner.get().starts_with('{') => structure(inner),
-                _ => Err(EXPECTED),
-            };
-        }
-        None => {}
+const STRUCTURE: &str = "must be an object whose values are text";
+
+/// Text that holds an object whose members are all text.
+fn structure(text: SecretValue) -> Result<Credential, &'static str> {
+    match text.expose_str().map(serde_json::from_str::<&RawValue>) {
+        Some(Ok(inner)) if inner.get().starts_with('{') => object(inner),
+        _ => Err(STRUCTURE),
     }
-    let members: Members<'_> = serde_json::from_str(raw.get()).map_err(|_| EXPECTED)?;
+}
+
+/// An object whose members are all text.
+fn object(raw: &RawValue) -> Result<Credential, &'static str> {
+    let members: Members<'_> = serde_json::from_str(raw.get()).map_err(|_| STRUCTURE)?;
     match members.iter().all(|(_, value)| value.get().starts_with('"')) {
-        true => Ok(FieldValue::Stored(Arc::new(Credential::structured(SecretValue::new(
-            Literal::from(raw).compact_ascii(),
-        ))))),
-        false => Err(EXPECTED),
+        true => Ok(Credential::structured(SecretValue::new(Literal::from(raw).compact_ascii()))),
+        false => Err(STRUCTURE),
     }
 }

@@ -15,8 +15,9 @@ use super::{
     findings::{Findings, Ids, Naming, Quoted, Report, WHOLE},
 };
 use crate::model::{
-    AuthConfig, ManagerType, Reference, SecretLocation, auth,
+    Auth, AuthConfig, ManagerType, Reference, SecretLocation, auth,
     raw::{self, Given, Members},
+    seals::Seals,
 };
 
 /// Longest `ttl_secs`: a year. Beyond it nothing is refreshed in the life of a process, which is no lifetime.
@@ -104,8 +105,8 @@ fn link_one(
 ) -> Option<Reference> {
     let manager_type = manager_type(row.manager_type, report);
     let members = report.value("auth_config", row.auth_config, "an object").unwrap_or(Members::none());
-    let auth = manager_type.and_then(|manager| auth_config(manager, &members, report));
-    let kv_version = match &auth {
+    let auth = manager_type.and_then(|manager| auth_config(manager, &members, &context.seals(&naming.id), report));
+    let kv_version = match auth.as_ref().map(Auth::shape) {
         Some(AuthConfig::Vault(vault)) => vault.kv_version,
         Some(AuthConfig::Aws(_) | AuthConfig::Azure(_) | AuthConfig::Gcp(_) | AuthConfig::File) | None => None,
     };
@@ -124,15 +125,15 @@ fn link_one(
     let allowed_hosts = allowed_hosts(row.allowed_hosts, context, report);
 
     let (manager_type, auth) = (manager_type?, auth?);
-    if let Err(reason) = (context.rules.admit)(manager_type, &auth, location.as_ref()) {
+    if let Err(reason) = (context.rules.admit)(manager_type, auth.shape(), location.as_ref()) {
         report.fault(WHOLE, reason);
     }
     let location = location?;
     report.is_clean().then(|| Reference {
+        manager_type,
+        identity: auth::identity(manager_type, &members, auth.is_sealed().then_some(&context.seals(&naming.id))),
         id: naming.id,
         slug: naming.slug,
-        manager_type,
-        identity: auth::identity(manager_type, &members),
         auth,
         location,
         secret_key,
@@ -164,14 +165,19 @@ fn manager_type(given: Given<String>, report: &mut Report<'_>) -> Option<Manager
     known
 }
 
-fn auth_config(manager: ManagerType, members: &Members<'_>, report: &mut Report<'_>) -> Option<AuthConfig> {
+fn auth_config(
+    manager: ManagerType,
+    members: &Members<'_>,
+    seals: &Seals<'_>,
+    report: &mut Report<'_>,
+) -> Option<Auth> {
     let mut seen = HashSet::new();
     for (key, _) in members.iter() {
         if !seen.insert(key) {
             report.fault(format_args!("auth_config.{}", Quoted(key)), "is given twice");
         }
     }
-    auth::parse(manager, members)
+    auth::parse(manager, members, seals)
         .map_err(|faults| {
             for fault in faults {
                 report.fault(format_args!("auth_config.{}", fault.key), fault.message);

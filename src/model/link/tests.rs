@@ -4,6 +4,7 @@ mod api_keys;
 mod faults;
 mod inheritance;
 mod lookup;
+mod sealed;
 mod targets;
 
 use serde_json::{Value, json};
@@ -77,7 +78,7 @@ fn of(workspace: &str) -> Caller {
 fn effective(entity: &Entity) -> Vec<String> {
     let field = |field: &crate::model::EntityField| match &field.value {
         FieldValue::Plain(value) => format!("{}={value}", field.spec.name),
-        FieldValue::Stored(credential) => format!("{}={}", field.spec.name, credential.expose()),
+        FieldValue::Stored(stored) => format!("{}={}", field.spec.name, stored.credential().unwrap().expose()),
         FieldValue::Mapped(mapping) => format!("{}<{}", field.spec.name, mapping.reference.slug),
     };
     let mut fields: Vec<_> = entity.fields.iter().map(field).collect();

@@ -7,7 +7,12 @@ use super::*;
 fn check(manager: ManagerType, auth_config: &Value) -> Result<AuthConfig, Vec<String>> {
     let text = auth_config.to_string();
     let members: Members<'_> = serde_json::from_str(&text).unwrap();
-    parse(manager, &members).map_err(|faults| faults.into_iter().map(|fault| fault.key.to_owned()).collect())
+    let (organisation, object_id) = ("o".into(), "r".into());
+    let seals = Seals { opener: None, organisation: &organisation, object_id: &object_id };
+    let means = Means::Later(&seals);
+    read(manager, &members, means)
+        .map(|(auth, _)| auth)
+        .map_err(|faults| faults.into_iter().map(|fault| fault.key.to_owned()).collect())
 }
 
 fn vault(auth_config: &Value) -> Result<VaultAuth, Vec<String>> {
@@ -19,7 +24,7 @@ fn vault(auth_config: &Value) -> Result<VaultAuth, Vec<String>> {
 
 fn id(auth_config: &Value) -> Identity {
     let text = auth_config.to_string();
-    identity(ManagerType::HashicorpVault, &serde_json::from_str(&text).unwrap())
+    identity(ManagerType::HashicorpVault, &serde_json::from_str(&text).unwrap(), None)
 }
 
 /// `base` with members replaced; null removes.
@@ -257,7 +262,7 @@ fn the_identity_covers_everything_that_is_set() {
         assert!(seen.insert(id(&with(&token(), change.clone()))), "{change}");
     }
     let text = token().to_string();
-    assert!(seen.insert(identity(ManagerType::File, &serde_json::from_str(&text).unwrap())), "the manager type");
+    assert!(seen.insert(identity(ManagerType::File, &serde_json::from_str(&text).unwrap(), None)), "the manager type");
 }
 
 #[test]

@@ -335,7 +335,7 @@ fn admission_is_asked_for_every_reference_that_is_well_formed() {
         assert!(location.is_some_and(|location| !location.path.is_empty()));
         if manager == ManagerType::File { Err("managers.file.root is not set".to_owned()) } else { Ok(()) }
     };
-    let rules = LinkRules { strict: false, admit: &refuse_files };
+    let rules = LinkRules { strict: false, admit: &refuse_files, opener: None };
     let snapshot = link(base().to_string().as_bytes(), &rules).unwrap();
     let at: Vec<_> = snapshot.set_aside.iter().map(ToString::to_string).collect();
     assert_eq!(at[0], "secret_references[1] (ref-two): managers.file.root is not set");
@@ -348,7 +348,7 @@ fn an_address_is_judged_beside_a_path_that_is_no_path() {
     let refuse = |_: ManagerType, _: &AuthConfig, location: Option<&SecretLocation>| {
         if location.is_none() { Err("vault_addr: closed".to_owned()) } else { Ok(()) }
     };
-    let rules = LinkRules { strict: true, admit: &refuse };
+    let rules = LinkRules { strict: true, admit: &refuse, opener: None };
     let document = changed(&[("/secret_references/0/secret_path", json!("secret/../x"))]);
     let error = link(document.to_string().as_bytes(), &rules).unwrap_err();
     let problems: Vec<_> = error.problems.iter().map(ToString::to_string).collect();
