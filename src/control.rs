@@ -33,13 +33,12 @@ pub mod config;
 pub mod data_plane;
 pub mod feed;
 pub mod fields;
-#[allow(dead_code, reason = "its handlers follow")]
 pub mod integration;
 pub mod key;
 pub mod limits;
-#[allow(dead_code, reason = "its handlers follow")]
 pub mod mapping;
-#[allow(dead_code, reason = "its handlers follow")]
+mod mcp;
+pub mod provider;
 pub mod provider_fields;
 pub mod query;
 mod refusal;

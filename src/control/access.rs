@@ -13,6 +13,8 @@ use super::{
     Control, Refusal, api_key,
     fields::{Fields, Length},
     key::same,
+    query::Query,
+    slug,
     store::{Filter, Kind, Object, Presented, Tenant, Write, now},
 };
 
@@ -147,6 +149,37 @@ impl Caller {
     /// 500.
     pub async fn write(&self, control: &Control) -> Result<Write, Refusal> {
         Ok(control.store.write(&self.organisation, &self.key_id).await?)
+    }
+
+    /// Whether the caller may change `object`, which it sees: a workspace's key changes only what is the workspace's.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn owns(&self, object: &Object) -> Result<(), Refusal> {
+        if self.is_of(object) { Ok(()) } else { Err(Refusal::forbidden()) }
+    }
+
+    /// The id of the workspace that a new object belongs to: `workspace_id` of the body, else the caller's; empty = the
+    /// organisation.
+    ///
+    /// # Errors
+    /// As for [`Caller::workspace`].
+    pub async fn home(&self, fields: &mut Fields<'_>, tenant: &mut Tenant) -> Result<String, Refusal> {
+        match fields.text("workspace_id", Length(0, slug::MAX)).value() {
+            Some(name) if !name.is_empty() => self.workspace(tenant, "workspace_id", &name).await,
+            Some(_) | None => Ok(self.workspace_id.clone()),
+        }
+    }
+
+    /// The id of the workspace that a call is about: `workspace_id` of the query, else the caller's; empty = all of them.
+    ///
+    /// # Errors
+    /// As for [`Caller::workspace`].
+    pub async fn place(&self, tenant: &mut Tenant, query: &Query) -> Result<String, Refusal> {
+        match query.get("workspace_id") {
+            Some(name) => self.workspace(tenant, "workspace_id", name).await,
+            None => Ok(self.workspace_id.clone()),
+        }
     }
 
     /// The object that `name` (id or slug) stands for, if the caller may know of it: of the workspace `place` (an id; empty =

@@ -52,3 +52,11 @@ pub fn instant(millis: i64) -> String {
     let instant = OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000);
     instant.unwrap_or(OffsetDateTime::UNIX_EPOCH).format(INSTANT).unwrap_or_default()
 }
+
+/// `shown` without the members that are null: what is not there is left out where Portkey's schemas have no null.
+pub fn without_nulls(mut shown: Value) -> Value {
+    if let Value::Object(members) = &mut shown {
+        members.retain(|_, value| !value.is_null());
+    }
+    shown
+}

@@ -249,6 +249,11 @@ impl<'a> Fields<'a> {
         given.filter(|name| self.asked.contains(name)).map(str::to_owned).collect()
     }
 
+    /// Whether nothing is wrong so far.
+    pub fn is_clean(&self) -> bool {
+        self.faults.is_empty()
+    }
+
     /// The end of reading.
     ///
     /// # Errors

@@ -29,16 +29,19 @@ pub struct UsageLimit {
     #[serde(rename = "type")]
     pub counts: String,
     /// How much at most, in dollars or tokens.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credit_limit: Option<Number>,
     /// From where on there is an alert.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alert_threshold: Option<Number>,
     /// `weekly` or `monthly`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub periodic_reset: Option<String>,
     /// Every so many days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub periodic_reset_days: Option<u16>,
     /// When it starts anew next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_usage_reset_at: Option<String>,
 }
 
@@ -136,6 +139,12 @@ pub fn time(fields: &mut Fields<'_>, key: &'static str) -> Given<String> {
         }
         _ => text,
     }
+}
+
+/// A time of RFC 3339 in milliseconds since 1970.
+pub fn millis(time: &str) -> Option<i64> {
+    let time = OffsetDateTime::parse(time, &Rfc3339).ok()?;
+    i64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()
 }
 
 fn read<T>(fields: &mut Fields<'_>, key: &'static str, one: impl Fn(&mut Fields<'_>) -> Option<T>) -> Given<Vec<T>> {

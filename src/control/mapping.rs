@@ -165,3 +165,6 @@ async fn reference(
     }
     Ok(Some(object.id))
 }
+
+#[cfg(test)]
+mod tests;

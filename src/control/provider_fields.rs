@@ -11,14 +11,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 
-#[allow(unused_imports, reason = "its handlers follow")]
 pub(super) use self::judge::judge;
 use super::{
     Refusal,
     access::Context,
-    fields::{Fields, Given},
+    fields::{Fields, Given, Length},
     mapping::{self, Mapping},
     sealing::{self, Fed, Sealed, Stored},
+    slug,
     store::{Kind, Object},
 };
 use crate::{
@@ -30,6 +30,8 @@ use crate::{
 const KEY: &str = "key";
 /// What reads put before the name of a sealed field, and what writes ignore.
 const MASKED: &str = "masked_";
+/// Longest id of a provider, in characters.
+const MAX_PROVIDER: usize = 64;
 /// Longest text that is no credential, in characters: it travels in a header.
 const MAX_TEXT: usize = 4096;
 /// Most Azure deployments of one object.
@@ -310,6 +312,18 @@ impl Subject<'_> {
     }
 }
 
+/// The id of a provider.
+pub(super) fn provider(fields: &mut Fields<'_>, key: &'static str) -> Given<String> {
+    let provider = fields.text(key, Length(1, MAX_PROVIDER));
+    match &provider {
+        Given::Value(id) if !slug::is_slug(id) => {
+            fields.fault(key, "must be letters, digits, `_` and `-`");
+            Given::Absent
+        }
+        _ => provider,
+    }
+}
+
 /// Writes fields as a snapshot has them.
 ///
 /// # Errors
@@ -352,3 +366,6 @@ fn deployments(raw: &RawValue) -> Result<Value, String> {
     }
     Ok(Value::Array(deployments))
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,7 +96,12 @@ impl Refusal {
 
     /// 404: the path is not served.
     pub fn no_such_path() -> Self {
-        Self::new(Code::NoSuchPath, "the path is not served")
+        Self::not_served("the path is not served")
+    }
+
+    /// 404: the path is not served, for a reason.
+    pub fn not_served(message: impl Into<String>) -> Self {
+        Self::new(Code::NoSuchPath, message)
     }
 
     /// 405.

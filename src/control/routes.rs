@@ -7,7 +7,7 @@ use axum::{
     extract::{Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use http::{HeaderName, HeaderValue, StatusCode, header::CACHE_CONTROL};
 use serde_json::json;
@@ -16,7 +16,8 @@ use tracing::{debug, error, info};
 use uuid::Uuid;
 
 use super::{
-    Control, Refusal, api_key, audit_log, config, data_plane, feed, refusal::Cause, secret_reference, workspace,
+    Control, Refusal, api_key, audit_log, config, data_plane, feed, integration, mcp, provider, refusal::Cause,
+    secret_reference, virtual_key, workspace,
 };
 
 /// SDKs repeat a call that failed with 5xx, unless the answer has it.
@@ -59,6 +60,19 @@ fn api() -> Router<Arc<Control>> {
         .route("/configs", get(config::list).post(config::create))
         .route("/configs/{slug}", get(config::read).put(config::update).delete(config::delete))
         .route("/configs/{slug}/versions", get(config::versions))
+        .route("/integrations", get(integration::list).post(integration::create))
+        .route("/integrations/{name}", get(integration::read).put(integration::update).delete(integration::delete))
+        .route("/integrations/{name}/workspaces", get(integration::access::list).put(integration::access::update))
+        .route(
+            "/integrations/{name}/models",
+            get(integration::model::list).put(integration::model::update).delete(integration::model::delete),
+        )
+        .route("/mcp-integrations", any(mcp::refuse))
+        .route("/mcp-integrations/{*rest}", any(mcp::refuse))
+        .route("/providers", get(provider::list).post(provider::create))
+        .route("/providers/{name}", get(provider::read).put(provider::update).delete(provider::delete))
+        .route("/virtual-keys", get(virtual_key::list).post(virtual_key::create))
+        .route("/virtual-keys/{name}", get(virtual_key::read).put(virtual_key::update).delete(virtual_key::delete))
         .route("/admin/workspaces", get(workspace::list).post(workspace::create))
         .route("/admin/workspaces/{name}", get(workspace::read).put(workspace::update).delete(workspace::delete))
         .route("/admin/workspaces/{name}/users", get(workspace::list_members).post(workspace::add_members))

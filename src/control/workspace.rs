@@ -19,6 +19,7 @@ use super::{
     Answer, Caller, Control, Refusal, Verb,
     answer::instant,
     fields::{Body as Posted, Fields, Given, Length},
+    integration,
     limits::{self, RateLimit, UsageLimit},
     query::Query,
     secret_reference, slug,
@@ -90,20 +91,21 @@ pub struct Row<'a> {
     id: &'a str,
     slug: &'a str,
     name: &'a str,
-}
-
-// === impl Row ===
-
-impl<'a> Row<'a> {
-    /// As a snapshot has `object`, whose body a data plane does not need.
-    pub fn of(object: &'a Object) -> Self {
-        Self { id: &object.id, slug: &object.slug, name: &object.name }
-    }
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    rate_limits: &'a [RateLimit],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    usage_limits: &'a [UsageLimit],
 }
 
 // === impl Body ===
 
 impl Body {
+    /// Its row of a snapshot.
+    pub fn snapshot_row<'a>(&'a self, object: &'a Object) -> Row<'a> {
+        let (rate_limits, usage_limits) = (&self.rate_limits, &self.usage_limits);
+        Row { id: &object.id, slug: &object.slug, name: &object.name, rate_limits, usage_limits }
+    }
+
     fn take(&mut self, fields: &mut Fields<'_>, name: &mut String) {
         fields.text("name", Length(1, 255)).replace(name);
         fields.text("description", Length(0, 1024)).set(&mut self.description);
@@ -115,8 +117,8 @@ impl Body {
             Given::Null => self.defaults = Defaults::default(),
             Given::Absent => {}
         }
-        take_list(limits::usage(fields), &mut self.usage_limits);
-        take_list(limits::rates(fields), &mut self.rate_limits);
+        limits::usage(fields).put(&mut self.usage_limits);
+        limits::rates(fields).put(&mut self.rate_limits);
         fields
             .typed("api_key_max_ttl_days", "must be a whole number of days, or null")
             .set(&mut self.api_key_max_ttl_days);
@@ -159,6 +161,7 @@ pub async fn create(State(control): State<Arc<Control>>, caller: Caller, posted:
     object.slug = chosen.unwrap_or_else(|| slug::make("ws-", &object.name));
     object.write(&body)?;
     write.insert(&mut object).await?;
+    integration::access::join(&mut write, &object).await?;
     write.commit(Change::of(Action::Created, &object, fields.names())).await?;
     Ok(Answer::of(shown(&object, &body)))
 }
@@ -262,6 +265,7 @@ pub async fn delete(
         }
     }
     close_references(&mut write, &object).await?;
+    integration::access::leave(&mut write, &object).await?;
     write.remove(&object).await?;
     write.commit(Change::of(Action::Deleted, &object, fields.names())).await?;
     Ok(Answer::done())
@@ -308,14 +312,6 @@ fn may(caller: &Caller, verb: Verb) -> Result<(), Refusal> {
 
 fn is_open_to(caller: &Caller, workspace: &Object) -> bool {
     caller.is_organisation_wide() || caller.workspace_id() == workspace.id
-}
-
-fn take_list<T>(given: Given<Vec<T>>, place: &mut Vec<T>) {
-    match given {
-        Given::Value(list) => *place = list,
-        Given::Null => place.clear(),
-        Given::Absent => {}
-    }
 }
 
 fn trimmed(text: &str) -> String {

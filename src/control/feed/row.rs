@@ -36,7 +36,7 @@ pub(super) struct Surroundings {
 /// [`StoreError::Corrupt`]; nothing is appended then.
 pub(super) fn write(object: &Object, around: &Surroundings, buffer: &mut Vec<u8>) -> Result<Option<()>, StoreError> {
     match object.kind {
-        Kind::Workspace => json(buffer, object, &workspace::Row::of(object)),
+        Kind::Workspace => json(buffer, object, &object.read::<workspace::Body>()?.snapshot_row(object)),
         Kind::SecretReference => json(buffer, object, &object.read::<secret_reference::Body>()?.snapshot_row(object)),
         Kind::Integration => json(buffer, object, &object.read::<integration::Body>()?.snapshot_row(object)),
         Kind::VirtualKey => json(buffer, object, &object.read::<virtual_key::Body>()?.snapshot_row(object)),

@@ -28,6 +28,9 @@ const FACTORS: [&str; 19] = [
     "cache_write_image_input_token",
 ];
 
+/// Most `additional_units`.
+const MAX_UNITS: usize = 100;
+
 /// Factors on prices.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,14 +50,18 @@ enum Factor {
 // === impl Pricing ===
 
 impl Pricing {
+    /// What it has to be.
+    pub(super) const EXPECTED: &str =
+        "must be an object with a multiplier whose factors are numbers from 0 under the names of Portkey, or null";
+
     /// Whether every factor is one that there is, and none is below 0.
-    pub fn is_valid(&self) -> bool {
+    pub(super) fn is_valid(&self) -> bool {
         let fits =
             |number: &Option<Number>| number.as_ref().and_then(Number::as_f64).is_none_or(|number| number >= 0.0);
         self.multiplier.iter().flatten().all(|(name, factor)| match (name.as_str(), factor) {
             ("image" | "additional_units", Factor::One(None)) => true,
             ("image", Factor::Named(named)) => named.iter().all(|(name, number)| name == "default" && fits(number)),
-            ("additional_units", Factor::Named(named)) => named.values().all(fits),
+            ("additional_units", Factor::Named(named)) => named.len() <= MAX_UNITS && named.values().all(fits),
             (name, Factor::One(number)) => FACTORS.contains(&name) && fits(number),
             (_, Factor::Named(_)) => false,
         })

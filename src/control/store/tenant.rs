@@ -403,6 +403,21 @@ impl Tenant {
         self.tx.rows(SQL, &args).await?.iter().map(Revision::from_row).collect()
     }
 
+    /// Every object of the kind `user` that uses the object, the oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn used_by(&mut self, kind: Kind, id: &str, user: Kind) -> Result<Vec<Object>, StoreError> {
+        const SQL: &str = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM objects WHERE organisation_id = $1 AND kind = $2 AND id IN (SELECT user_id FROM uses ",
+            "WHERE organisation_id = $1 AND user_kind = $2 AND used_kind = $3 AND used_id = $4) ORDER BY id"
+        );
+        let args = [Arg::Text(&self.organisation), user.as_str().into(), kind.as_str().into(), id.into()];
+        objects(&self.tx.rows(SQL, &args).await?)
+    }
+
     /// Who uses the object, at most `limit` of them.
     ///
     /// # Errors

@@ -6,11 +6,15 @@
 use std::{env, fs, path::Path};
 
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sidekey::{
     app::ControlPlane,
     config::ControlPlaneConfig,
-    control::{key::Hasher, store::Object},
+    control::{
+        api_key::{self, Role},
+        key::{self, Hasher},
+        store::{Action, Change, Kind, Object},
+    },
     seal::{
         Place,
         identity::{Identities, Identity},
@@ -18,7 +22,7 @@ use sidekey::{
     },
     telemetry::{self, Capture, Level},
 };
-use sqlx::{AssertSqlSafe, PgPool, Row as _};
+use sqlx::{AssertSqlSafe, PgPool, Row as _, SqlitePool};
 use tempfile::TempDir;
 use tracing::subscriber::DefaultGuard;
 
@@ -87,8 +91,70 @@ impl Stage {
         if body.is_null() { call.send().await } else { call.json(&body).send().await }
     }
 
+    /// A new API key of `organisation` (empty = the first one) and of `workspace_id` (empty = the whole organisation).
+    pub async fn key(&self, organisation: &str, workspace_id: &str, role: Role, scopes: &[&str]) -> String {
+        let store = self.control.control().store();
+        let organisation = match organisation {
+            "" => store.organisations().await.unwrap().remove(0),
+            organisation => organisation.to_owned(),
+        };
+        let key = key::generate().unwrap();
+        let file = fs::read_to_string(self.folder.path().join("api-key-hash")).unwrap();
+        let mut write = store.write(&organisation, "test").await.unwrap();
+        let id = Object::new_id();
+        let mut object = Object::new(Kind::ApiKey, id.clone(), id, "test".to_owned());
+        workspace_id.clone_into(&mut object.workspace_id);
+        let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        object.write(&api_key::Body { role, scopes, ..api_key::Body::default() }).unwrap();
+        write.insert(&mut object).await.unwrap();
+        write.set_hashes(&object, &[Hasher::parse(&file).unwrap().hash(&key, 0)]).await.unwrap();
+        write.commit(Change::of(Action::Created, &object, Vec::new())).await.unwrap();
+        key.to_string()
+    }
+
+    /// Makes another organisation, which nothing of ours does yet; its id.
+    pub async fn another_organisation(&self) -> String {
+        let id = Object::new_id();
+        let sql = format!(
+            "INSERT INTO organisations (id, name, version, created_at) VALUES ('{id}', 'other', 0, {})",
+            i64::MAX
+        );
+        if let Ok(url) = fs::read_to_string(self.folder.path().join(URL_FILE)) {
+            let pool = PgPool::connect(&url).await.unwrap();
+            sqlx::query(AssertSqlSafe(sql)).execute(&pool).await.unwrap();
+            pool.close().await;
+        } else {
+            let url = format!("sqlite:{}", self.folder.path().join("control.db").display());
+            let pool = SqlitePool::connect(&url).await.unwrap();
+            sqlx::query(AssertSqlSafe(sql)).execute(&pool).await.unwrap();
+            pool.close().await;
+        }
+        id
+    }
+
+    /// Calls with an API key.
+    pub async fn send_as(&self, key: &str, method: Method, target: &str, body: Value) -> Reply {
+        let call = self.call_as(key, method, target);
+        if body.is_null() { call.send().await } else { call.json(&body).send().await }
+    }
+
+    /// A new workspace; its id.
+    pub async fn workspace(&self, slug: &str) -> String {
+        let made = self.done(Method::POST, "/v1/admin/workspaces", json!({"name": slug, "slug": slug})).await;
+        made["id"].as_str().unwrap().to_owned()
+    }
+
+    /// A secret reference that `more` changes; its id.
+    pub async fn reference(&self, slug: &str, more: Value) -> String {
+        let mut body =
+            json!({"name": slug, "slug": slug, "manager_type": "file", "auth_config": {}, "secret_path": "a"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let made = self.done(Method::POST, "/v1/secret-references", body).await;
+        made["id"].as_str().unwrap().to_owned()
+    }
+
     /// The stored body of an object, as the database has it.
-    pub async fn stored(&self, kind: sidekey::control::store::Kind, name: &str) -> (String, String, Value) {
+    pub async fn stored(&self, kind: Kind, name: &str) -> (String, String, Value) {
         let store = self.control.control().store();
         let organisation = store.organisations().await.unwrap().remove(0);
         let object = store.tenant(&organisation).await.unwrap().named(kind, name).await.unwrap().remove(0);
