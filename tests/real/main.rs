@@ -34,6 +34,7 @@ mod command;
 #[allow(dead_code, reason = "offers what tests may need")]
 mod components;
 mod control_plane;
+mod control_sdk;
 mod drain;
 mod errors;
 mod gcp;
@@ -81,6 +82,9 @@ fn main() -> ExitCode {
         sdk::openai_python,
         sdk::openai_node,
         sdk::anthropic_python,
+        control_sdk::python,
+        control_sdk::node,
+        control_sdk::curl,
         login::by_token,
         login::by_approle,
         login::by_service_account,

@@ -12,7 +12,7 @@ use std::{fs, path::Path, process::Stdio, time::Duration};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
-    process::{Child, ChildStdin, ChildStdout},
+    process::{Child, ChildStdin, ChildStdout, Command},
 };
 
 use crate::{
@@ -137,6 +137,27 @@ pub async fn anthropic_python() {
     check(&SDKS[4]).await;
 }
 
+/// The command that runs `name`, a script of `tests/sdk/`, with the SDKs of its language.
+pub fn script(name: &str) -> Command {
+    // Node looks for packages beside the script, so the scripts go where a link to them can stand.
+    let folder = harness::folder().join("sdk");
+    fs::create_dir_all(&folder).expect("the test's folder is writable");
+    for entry in fs::read_dir(SCRIPTS).expect("the scripts") {
+        let entry = entry.expect("an entry");
+        fs::copy(entry.path(), folder.join(entry.file_name())).expect("the test's folder is writable");
+    }
+    let mut program = match Path::new(name).extension().is_some_and(|extension| extension == "mjs") {
+        true => {
+            let packages = installed("npm-clients/node_modules");
+            std::os::unix::fs::symlink(packages, folder.join("node_modules")).expect("a link");
+            process::command("node")
+        }
+        false => process::command(installed("venv-clients/bin/python")),
+    };
+    program.arg(folder.join(name));
+    program
+}
+
 async fn check(sdk: &Sdk) {
     let mut authority = None;
     // The Node SDKs open WebSockets over TLS only.
@@ -189,22 +210,8 @@ impl Sdk {
 
 impl Script {
     fn start(sdk: &Sdk, base_url: &str, authority: Option<&Path>) -> Self {
-        // Node looks for packages beside the script, so the scripts go where a link to them can stand.
-        let folder = harness::folder().join("sdk");
-        fs::create_dir_all(&folder).expect("the test's folder is writable");
-        for entry in fs::read_dir(SCRIPTS).expect("the scripts") {
-            let entry = entry.expect("an entry");
-            fs::copy(entry.path(), folder.join(entry.file_name())).expect("the test's folder is writable");
-        }
-        let mut program = match sdk.language {
-            "Node" => {
-                let packages = installed("npm-clients/node_modules");
-                std::os::unix::fs::symlink(packages, folder.join("node_modules")).expect("a link");
-                process::command("node")
-            }
-            _ => process::command(installed("venv-clients/bin/python")),
-        };
-        program.arg(folder.join(sdk.script)).env("BASE_URL", base_url).env("CLIENT_KEY", CLIENT_KEY);
+        let mut program = script(sdk.script);
+        program.env("BASE_URL", base_url).env("CLIENT_KEY", CLIENT_KEY);
         if let Some(authority) = authority {
             program.env("NODE_EXTRA_CA_CERTS", authority);
         }
