@@ -178,7 +178,7 @@ fn load(registry: &Registry, place: &Place, text: &str) -> Result<Arc<Reference>
         "status": "active",
     }]});
     let admit = |manager, auth: &_, location: Option<&_>| registry.admit(manager, auth, location);
-    let rules = LinkRules { strict: false, admit: &admit };
+    let rules = LinkRules { strict: false, admit: &admit, opener: None };
     let snapshot = link(document.to_string().as_bytes(), &rules).map_err(|error| format!("{:?}", error.problems))?;
     snapshot.references.first().cloned().ok_or_else(|| format!("{:?}", snapshot.set_aside))
 }
