@@ -1,12 +1,16 @@
 //! Reads secrets before the first request asks for them: a few at a time, in an order of chance, within the managers' budgets.
 //!
 //! Many instances that start together neither read the same secret at the same moment nor all at once. What a manager or a
-//! budget turns away is tried again until the time is up; what fails otherwise is left to the first request.
+//! budget turns away, or what a manager does not answer, is tried again until the time is up, so that a rolling update waits for
+//! a short outage; what fails otherwise is left to the first request.
 
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, stream};
-use tokio::time::{Instant, sleep, timeout_at};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep, timeout_at},
+};
 
 use super::{Resolver, SlotState, slot::SlotKey};
 use crate::{
@@ -16,8 +20,11 @@ use crate::{
 
 /// Reads under way at once.
 const CONCURRENT: usize = 16;
-/// Longest pause before the first read, and between two tries of one that was turned away.
+/// Longest pause before the first read, and between two tries of one that may come yet.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Longest pause between two tries while the manager does not answer: pauses double, each failure is a line of the log.
+const MAX_PAUSE: Duration = Duration::from_secs(4);
 
 /// `prewarm*`.
 #[derive(Clone, Debug)]
@@ -73,9 +80,8 @@ impl Resolver {
             if total > 0 {
                 sleep(PAUSE.mul_f64(chance())).await;
             }
-            let mut reads = stream::iter(wanted)
-                .map(|reference| async move { self.warm(&reference).await })
-                .buffer_unordered(CONCURRENT);
+            let turns = Semaphore::new(CONCURRENT);
+            let mut reads: FuturesUnordered<_> = wanted.iter().map(|reference| self.warm(reference, &turns)).collect();
             while let Some(read) = reads.next().await {
                 if read { warmed.read += 1 } else { warmed.failed += 1 }
             }
@@ -85,20 +91,32 @@ impl Resolver {
         Warmed { left: total - warmed.read - warmed.failed, ..warmed }
     }
 
-    /// Reads one document unless it is there; again for as long as it is turned away. Whether it is there.
-    async fn warm(&self, reference: &Arc<Reference>) -> bool {
+    /// Reads one document unless it is there, in its turn; again for as long as it may come yet. Whether it is there.
+    async fn warm(&self, reference: &Arc<Reference>, turns: &Semaphore) -> bool {
+        let mut pause = PAUSE;
         loop {
+            // Whoever waits for another try lets the others go on.
+            let turn = turns.acquire().await;
             let before = self.engine.status(reference, Instant::now()).state;
             if matches!(before, SlotState::Fresh | SlotState::Stale) {
                 return true;
             }
-            match self.refresh(reference).await {
-                Ok(slot) if slot.class == Some(FailureClass::Throttled) => {
-                    sleep(PAUSE.mul_f64(0.5 + chance() / 2.0)).await;
-                }
-                Ok(slot) => return slot.class.is_none(),
-                Err(_inactive) => return false,
+            let Ok(slot) = self.refresh(reference).await else { return false };
+            drop(turn);
+            match slot.class {
+                None => return true,
+                Some(FailureClass::Throttled) => {}
+                Some(FailureClass::Unavailable | FailureClass::Timeout) => pause = (2 * pause).min(MAX_PAUSE),
+                Some(
+                    FailureClass::Gone
+                    | FailureClass::Denied
+                    | FailureClass::Unauthenticated
+                    | FailureClass::Disabled
+                    | FailureClass::Malformed
+                    | FailureClass::Misconfigured,
+                ) => return false,
             }
+            sleep(pause.mul_f64(0.5 + chance() / 2.0)).await;
         }
     }
 }

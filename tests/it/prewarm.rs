@@ -59,6 +59,24 @@ async fn what_is_turned_away_is_tried_again_until_the_time_is_up() {
     assert_eq!(rig.fake.calls("a"), 4);
 }
 
+/// A manager that is down and comes back is waited for, and keeps nobody else's secrets back meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_short_outage_is_waited_for() {
+    let slugs: Vec<String> = (0..50).map(|at| format!("down{at}")).collect();
+    let references: Vec<_> = slugs.iter().map(|slug| (slug.as_str(), slug.as_str())).chain([("up", "up")]).collect();
+    let rig = Rig::new(SETTINGS, &references);
+    rig.fake.script("up", [Answer::text("sk")]);
+    for slug in &slugs {
+        let down = || Answer::fail(FailureClass::Unavailable);
+        rig.fake.script(slug, [down(), Answer::fail(FailureClass::Timeout), down(), Answer::text("sk")]);
+    }
+    let wanted = names(references.iter().map(|(slug, _)| *slug));
+    let short = rig.resolver.prewarm(&rig.snapshot, &wanted, Duration::from_millis(1100)).await;
+    assert_eq!((short.read, short.failed), (1, 0), "{short:?}");
+    let warmed = rig.resolver.prewarm(&rig.snapshot, &wanted, LIMIT).await;
+    assert_eq!(warmed, Warmed { read: 51, failed: 0, left: 0 });
+}
+
 /// A thousand references at fifty instances that start in one moment.
 #[tokio::test(start_paused = true)]
 async fn many_instances_do_not_read_in_step() {
