@@ -1,6 +1,7 @@
 //! `sidekey control-plane` under what happens to servers: killed, full, in the plural.
 
 pub mod durability;
+pub mod measure;
 pub mod replicas;
 
 use std::{
@@ -27,6 +28,7 @@ use crate::{
     client::Call,
     components::free_address,
     process::{Process, command},
+    world::program,
 };
 
 /// What a data plane presents.
@@ -94,15 +96,22 @@ impl Home {
 
     /// Starts a control plane; returns when it listens.
     pub async fn start(&self, name: &str) -> ControlPlane {
-        let mut starting = self.spawn(name);
-        let address = starting.address;
+        self.start_at(name, free_address()).await
+    }
+
+    /// As [`Home::start`], at an address that is known.
+    pub async fn start_at(&self, name: &str, address: SocketAddr) -> ControlPlane {
+        let mut starting = self.spawn_at(name, address);
         starting.process.until("ready", async || tokio::net::TcpStream::connect(address).await.ok()).await;
         starting
     }
 
     /// Starts a control plane, and does not wait for it.
     pub fn spawn(&self, name: &str) -> ControlPlane {
-        let address = free_address();
+        self.spawn_at(name, free_address())
+    }
+
+    fn spawn_at(&self, name: &str, address: SocketAddr) -> ControlPlane {
         let config = format!(
             "listen: {address}\n{}data_planes: [{{name: fleet, token_sha256: {}}}]\n",
             self.database,
@@ -110,7 +119,7 @@ impl Home {
         );
         let file = self.folder.join(format!("{name}.yaml"));
         fs::write(&file, config).expect("a configuration");
-        let mut program = command(env!("CARGO_BIN_EXE_sidekey"));
+        let mut program = command(program());
         program.arg("control-plane").arg("--config").arg(file);
         ControlPlane { address, process: Process::start(name, program) }
     }

@@ -325,7 +325,7 @@ impl Sidekey {
 }
 
 /// The binary under test: this build's, or the one that a measurement names in `REAL_TESTS_PROGRAM`.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     std::env::var_os("REAL_TESTS_PROGRAM").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_sidekey")), PathBuf::from)
 }
 
