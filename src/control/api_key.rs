@@ -324,15 +324,15 @@ pub async fn list(State(control): State<Arc<Control>>, caller: Caller, query: Qu
     if let Some(name) = query.get("workspace_id") {
         filter.workspace_id = caller.workspace(&mut tenant, "workspace_id", name).await?;
     }
-    let mut rows = Vec::new();
-    for object in tenant.all(Kind::ApiKey, &filter).await? {
-        let body: Body = object.read()?;
-        let is_open = may(&caller, body.kind, Verb::List).is_ok() && is_of(&caller, &object);
-        rows.extend(is_open.then_some((object, body)));
+    let keep = |object: &Object| {
+        Ok(may(&caller, object.read::<Body>()?.kind, Verb::List).is_ok() && is_of(&caller, object))
+    };
+    let found = tenant.page_of(Kind::ApiKey, &filter, page, keep).await?;
+    let mut data = Vec::with_capacity(found.objects.len());
+    for object in &found.objects {
+        data.push(shown(object, &object.read()?, &caller));
     }
-    let total = rows.len();
-    let rows = rows.iter().skip(page.index.saturating_mul(page.size)).take(page.size);
-    Ok(Answer::list(total, rows.map(|(object, body)| shown(object, body, &caller)).collect()))
+    Ok(Answer::list(found.total, data))
 }
 
 /// `GET /api-keys/{id}`.

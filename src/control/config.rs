@@ -130,7 +130,7 @@ pub async fn list(State(control): State<Arc<Control>>, caller: Caller, query: Qu
     if let Some(name) = query.get("workspace_id") {
         filter.workspace_id = caller.workspace(&mut tenant, "workspace_id", name).await?;
     }
-    let found = page.of(tenant.all(Kind::Config, &filter).await?, |_| true);
+    let found = tenant.page(Kind::Config, &filter, page).await?;
     let mut data = Vec::with_capacity(found.objects.len());
     for object in &found.objects {
         data.push(summary(object, &object.read()?, &caller));

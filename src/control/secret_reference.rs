@@ -238,18 +238,19 @@ pub async fn list(State(control): State<Arc<Control>>, caller: Caller, query: Qu
     };
     let mut filter = caller.filter();
     query.get("search").unwrap_or_default().clone_into(&mut filter.name_part);
-    let objects = caller.tenant(&control).await?.all(Kind::SecretReference, &filter).await?;
-    let mut rows = Vec::with_capacity(objects.len());
-    for object in objects {
-        rows.push((object.read::<Body>()?, object));
-    }
-    rows.retain(|(body, _)| {
-        let has = |(key, value): (&String, &String)| body.tags.as_ref().and_then(|tags| tags.get(key)) == Some(value);
-        body.is_open_to(caller.workspace_id())
-            && manager.is_none_or(|manager| body.manager_type == manager)
-            && tags.iter().all(has)
-    });
-    let found = page.of(rows.into_iter().map(|(_, object)| object).collect(), |_| true);
+    let mut tenant = caller.tenant(&control).await?;
+    let found = if caller.is_organisation_wide() && manager.is_none() && tags.is_empty() {
+        tenant.page(Kind::SecretReference, &filter, page).await?
+    } else {
+        let keep = |object: &Object| {
+            let body: Body = object.read()?;
+            let tagged = |(key, value)| body.tags.as_ref().and_then(|tags| tags.get(key)) == Some(value);
+            Ok(body.is_open_to(caller.workspace_id())
+                && manager.is_none_or(|manager| body.manager_type == manager)
+                && tags.iter().all(tagged))
+        };
+        tenant.page_of(Kind::SecretReference, &filter, page, keep).await?
+    };
     let mut data = Vec::with_capacity(found.objects.len());
     for object in &found.objects {
         data.push(summary(object, &object.read()?));

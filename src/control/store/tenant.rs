@@ -466,19 +466,6 @@ impl Revision {
     }
 }
 
-// === impl Page ===
-
-impl Page {
-    /// The page of what passes `keep`.
-    pub fn of(self, objects: Vec<Object>, keep: impl FnMut(&Object) -> bool) -> Found {
-        let mut objects = objects;
-        objects.retain(keep);
-        let total = objects.len();
-        let objects = objects.into_iter().skip(self.index.saturating_mul(self.size)).take(self.size).collect();
-        Found { total, objects }
-    }
-}
-
 // === impl Patterns ===
 
 impl Patterns {
