@@ -324,9 +324,8 @@ pub async fn list(State(control): State<Arc<Control>>, caller: Caller, query: Qu
     if let Some(name) = query.get("workspace_id") {
         filter.workspace_id = caller.workspace(&mut tenant, "workspace_id", name).await?;
     }
-    let keep = |object: &Object| {
-        Ok(may(&caller, object.read::<Body>()?.kind, Verb::List).is_ok() && is_of(&caller, object))
-    };
+    let keep =
+        |object: &Object| Ok(may(&caller, object.read::<Body>()?.kind, Verb::List).is_ok() && is_of(&caller, object));
     let found = tenant.page_of(Kind::ApiKey, &filter, page, keep).await?;
     let mut data = Vec::with_capacity(found.objects.len());
     for object in &found.objects {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use sidekey::{
     control::{
         api_key::rotate_due,
-        store::{Action, Change, Hash, Kind, Location, Object, Store, now},
+        store::{Action, Change, Hash, Kind, Object, now},
     },
     seal::Place,
 };
@@ -453,8 +453,7 @@ async fn a_day_of_rotation_comes_once_and_survives_a_restart() {
         key(&stage, SERVICE, json!({"name": "n", "scopes": [], "rotation_policy": {"next_rotation_at": day}})).await;
     stage.done(Method::PUT, &format!("{ROOT}/{dropped}"), json!({"rotation_policy": null})).await;
     // What is due stands in the database, not in the process.
-    let again = Store::open(&Location::File(stage.folder.path().join("control.db"))).await.unwrap();
-    let due = again.due(Kind::ApiKey, at, 10).await.unwrap();
+    let due = stage.control.control().store().due(Kind::ApiKey, at, 10).await.unwrap();
     assert_eq!(due.iter().map(|(_, id)| id).collect::<Vec<_>>(), [&id]);
     assert_eq!(rotate_due(stage.control.control(), at).await, 1);
     let shown = read(&stage, &id).await;

@@ -4,6 +4,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::stage::Stage;
+use crate::harness::Call;
 
 const ROOT: &str = "/v1/secret-references";
 
@@ -65,6 +66,11 @@ async fn thirty_canaries_are_nowhere() {
     let mut places =
         vec![("answers".to_owned(), answers.into_bytes()), ("log".to_owned(), stage.log.text().into_bytes())];
     places.extend(stage.kept().await);
+    let token = stage.done(Method::POST, "/v1/data-planes", json!({"name": "a"})).await["token"].clone();
+    let feed = Call::to(stage.control.address(), Method::GET, "/v1/snapshot");
+    let feed = feed.header("authorization", &format!("Bearer {}", token.as_str().unwrap())).send().await;
+    assert_eq!(feed.json()["secret_references"].as_array().unwrap().len(), bodies.len());
+    places.push(("feed".to_owned(), feed.body.to_vec()));
     let journal = |name: &str| name.ends_with("control.db-wal") || name == "objects";
     assert!(places.iter().any(|(name, _)| journal(name)), "there is no journal to look into");
     for (name, content) in &places {

@@ -1,6 +1,9 @@
 //! `GET /v1/snapshot`: who is admitted, what is told, when, and how it is signed.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::Method;
@@ -148,6 +151,53 @@ async fn who_waits_is_woken_by_a_write() {
     }
     // Encoded once: generated_at and the seals are the same in all.
     assert!(bodies.iter().all(|body| *body == bodies[0]));
+}
+
+#[tokio::test]
+async fn a_burst_of_writes_is_few_steps() {
+    const WRITES: usize = 40;
+    let stage = stage().await;
+    let mut since = state(&get(&stage, "").await);
+    let begun = Instant::now();
+    let writes: Vec<_> = (0..WRITES)
+        .map(|index| {
+            let body = json!({"name": "burst", "slug": format!("ws-{index}")});
+            tokio::spawn(stage.call(Method::POST, "/v1/admin/workspaces").json(&body).send())
+        })
+        .collect();
+    let (mut told, mut steps) = (0, 0);
+    while told < WRITES {
+        let reply = get(&stage, &format!("?wait=60&since={since}")).await;
+        told += reply.json()["changed"]["workspaces"].as_array().map_or(0, Vec::len);
+        since = state(&reply);
+        steps += 1;
+    }
+    // A step begins when the pause of 50 ms after the one before is over.
+    let possible = begun.elapsed().as_millis() / 50 + 2;
+    assert!(steps <= possible, "{steps} steps in {:?}", begun.elapsed());
+    for write in writes {
+        assert_eq!(write.await.unwrap().status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_key_changes_with_its_workspace() {
+    let stage = stage().await;
+    stage.done(Method::POST, "/v1/admin/workspaces", json!({"name": "Team", "slug": "ws-team"})).await;
+    let body = json!({"name": "key", "workspace_id": "ws-team", "scopes": ["completions.write"]});
+    let made = stage.done(Method::POST, "/v1/api-keys/workspace/service", body).await;
+    let row = |list: &Value| list.as_array().unwrap().iter().find(|row| row["id"] == made["id"]).unwrap().clone();
+    let held = get(&stage, "").await;
+    let hash = row(&held.json()["api_keys"])["hashes"][0]["hmac_sha256"].clone();
+    assert_eq!(hash.as_str().map(str::len), Some(64));
+    assert!(!held.text().contains(made["key"].as_str().unwrap()));
+
+    let defaults = json!({"defaults": {"metadata": {"team": "a"}}});
+    stage.done(Method::PUT, "/v1/admin/workspaces/ws-team", defaults).await;
+    let delta = get(&stage, &format!("?since={}", state(&held))).await.json();
+    let told = row(&delta["changed"]["api_keys"]);
+    assert_eq!((&told["defaults"]["metadata"]["team"], &told["hashes"][0]["hmac_sha256"]), (&json!("a"), &hash));
+    assert_eq!(row(&get(&stage, "").await.json()["api_keys"]), told, "whole and delta say the same");
 }
 
 #[tokio::test]

@@ -2,13 +2,7 @@
 //! the commands, which set more than CI has time for (`REAL_TESTS_WRITES`, `REAL_TESTS_POLLS`, `REAL_TESTS_ENTITIES`) and a
 //! release build (`REAL_TESTS_PROGRAM`). Whoever waits is a plain client of HTTP on a connection that is kept.
 
-use std::{
-    fmt::Write as _,
-    fs,
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt::Write as _, fs, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
