@@ -1,9 +1,6 @@
 //! `GET /v1/snapshot`: who is admitted, what is told, when, and how it is signed.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::{fs, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::Method;
@@ -14,6 +11,8 @@ use sidekey::{
     model::{LinkRules, link},
     seal::signature::SigningKey,
 };
+
+use tokio::time::Instant;
 
 use super::stage::{Stage, config, refusal};
 use crate::harness::{Call, Reply, within};
