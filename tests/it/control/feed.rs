@@ -11,7 +11,6 @@ use sidekey::{
     model::{LinkRules, link},
     seal::signature::SigningKey,
 };
-
 use tokio::time::Instant;
 
 use super::stage::{Stage, config, refusal};
