@@ -201,7 +201,7 @@ impl Sidecar {
         }
         let _end_with_me = end.clone().drop_guard();
         Ok(Self {
-            addresses,
+            addresses: addresses.iter().filter_map(proxy::Address::tcp).collect(),
             admin_address,
             webhook_address,
             feed,
@@ -218,7 +218,7 @@ impl Sidecar {
         })
     }
 
-    /// Where clients connect, with the ports that were picked, in the order of `listen`.
+    /// Where clients connect by TCP, with the ports that were picked, in the order of `listen`.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -400,11 +400,12 @@ async fn first_attempt(feed: &Feed) {
     }
 }
 
-fn announce(settings: &proxy::Settings, keys: bool, addresses: &[SocketAddr], admin_address: SocketAddr) {
+fn announce(settings: &proxy::Settings, keys: bool, addresses: &[proxy::Address], admin_address: SocketAddr) {
     let upstream = settings.upstream.url.as_str();
-    info!(listen = ?addresses, admin_listen = %admin_address, upstream, "Serving.");
+    let listen: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    info!(?listen, admin_listen = %admin_address, upstream, "Serving.");
     let authenticated = keys || settings.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
-    if !authenticated && addresses.iter().any(|address| !address.ip().is_loopback()) {
+    if !authenticated && addresses.iter().filter_map(proxy::Address::tcp).any(|address| !address.ip().is_loopback()) {
         warn!("Clients off this machine are not authenticated, as configured: whoever connects uses the credentials.");
     }
 }

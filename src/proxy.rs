@@ -25,6 +25,7 @@ mod reject;
 mod server;
 mod settings;
 mod shutdown;
+mod socket;
 mod stream;
 mod tls;
 mod upstream;
@@ -37,6 +38,7 @@ pub use self::{
     server::{BindError, Server},
     settings::{Limits, RecoverySettings, Settings, TlsSettings, UpstreamSettings},
     shutdown::{Shutdown, Stage},
+    socket::Address,
     tls::{POLL as TLS_POLL, Reloaded, TlsError},
     upstream::{SendError, Upstream, UpstreamError},
 };

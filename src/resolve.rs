@@ -23,7 +23,7 @@ pub mod freshness;
 mod inquiry;
 mod meter;
 mod overlap;
-mod pick;
+pub mod pick;
 pub mod prewarm;
 mod quest;
 mod slot;

@@ -3,7 +3,7 @@
 //! The reason for a bound stands beside it. Bounds keep a mistyped unit from becoming an outage: no legal number makes a
 //! process useless at once, and no sum of them overflows a clock.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use super::{reader::Reader, value};
 use crate::{
@@ -85,14 +85,15 @@ fn shared(reader: &mut Reader<'_>) -> Option<SharedSettings> {
 pub fn proxy(reader: &mut Reader<'_>, keys: bool) -> proxy::Settings {
     let upstream = upstream(reader);
     let default = proxy::Settings::new(upstream.url.clone());
-    let listen = reader.one_or_more("listen", default.listen[0], value::listen_address);
+    let listen = reader.one_or_more("listen", default.listen[0].clone(), value::listen_place);
     let open = reader.flag("allow_unauthenticated", false);
     let tls = tls(reader);
-    if listen.iter().enumerate().any(|(at, address)| address.port() != 0 && listen[..at].contains(address)) {
+    let fixed = |address: &proxy::Address| address.tcp().is_none_or(|address| address.port() != 0);
+    if listen.iter().enumerate().any(|(at, address)| fixed(address) && listen[..at].contains(address)) {
         reader.problem("listen", "names one address twice; remove one");
     }
     let authenticated = keys || reader.is_set("tls.client_ca_file");
-    if let Some(address) = listen.iter().find(|address| !address.ip().is_loopback())
+    if let Some(address) = listen.iter().filter_map(proxy::Address::tcp).find(|address| !address.ip().is_loopback())
         && !authenticated
         && !open
     {
@@ -108,7 +109,7 @@ pub fn proxy(reader: &mut Reader<'_>, keys: bool) -> proxy::Settings {
 
 fn upstream(reader: &mut Reader<'_>) -> UpstreamSettings {
     let default = UpstreamSettings::new(value::default_upstream());
-    let url = reader.text("upstream.url", default.url.clone(), value::base_url);
+    let url = reader.text("upstream.url", default.url.clone(), value::upstream_url);
     let ca_file = reader.optional("upstream.ca_file", value::readable_file);
     let plaintext = reader.flag("upstream.allow_plaintext", false);
     if url.scheme() == "http" {
@@ -193,10 +194,10 @@ fn suspicion(reader: &mut Reader<'_>) -> resolve::Suspicion {
 }
 
 /// `admin_listen`, `admin_token_file`; `taken` is `listen`.
-pub fn admin(reader: &mut Reader<'_>, taken: &[SocketAddr]) -> admin::Settings {
+pub fn admin(reader: &mut Reader<'_>, taken: &[proxy::Address]) -> admin::Settings {
     let default = admin::Settings::default();
     let listen = reader.text("admin_listen", default.listen, value::listen_address);
-    if listen.port() != 0 && taken.contains(&listen) {
+    if listen.port() != 0 && taken.contains(&listen.into()) {
         reader.problem("admin_listen", "is also in listen; give it an address of its own");
     }
     let token_file = reader.optional("admin_token_file", value::readable_file);

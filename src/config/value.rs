@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use url::{Host, Url};
 
 use super::why;
-use crate::dialect::portkey::SAFE_CHECKS;
+use crate::{dialect::portkey::SAFE_CHECKS, proxy};
 
 /// Plugins of gateway 1.15.2 (`plugins/`) that ask a service of their vendor. One of the operator's own is not among them.
 const REMOTE_PLUGINS: [&str; 20] = [
@@ -52,6 +52,40 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
         None => "has no port; write an address and a port, like 127.0.0.1:8900".to_owned(),
         Some(_) => "is not an address and a port; write it like 127.0.0.1:8900 or '[::1]:8900'".to_owned(),
     })
+}
+
+/// `listen`: address and port, or `unix:` and the path of a socket.
+pub fn listen_place(text: &str) -> Result<proxy::Address, String> {
+    match text.strip_prefix("unix:") {
+        Some(_) => unix_socket(text).map(proxy::Address::Unix),
+        None => listen_address(text).map(proxy::Address::Tcp),
+    }
+}
+
+/// `upstream.url`: scheme, host and port, or `unix:` and the path of a socket.
+pub fn upstream_url(text: &str) -> Result<Url, String> {
+    match text.strip_prefix("unix:") {
+        Some(path) => {
+            unix_socket(text)?;
+            let mut url = Url::parse("unix:/").map_err(|error| error.to_string())?;
+            url.set_path(path);
+            Ok(url)
+        }
+        None => base_url(text),
+    }
+}
+
+/// Absolute, and short enough for `sockaddr_un` (unix(7): 108 bytes with the closing NUL).
+fn unix_socket(text: &str) -> Result<PathBuf, String> {
+    const EXAMPLE: &str = "write it like unix:/run/sidekey/sidekey.sock";
+    let path = PathBuf::from(text.trim_start_matches("unix:"));
+    if !path.is_absolute() || path.file_name().is_none() {
+        return Err(format!("is not the absolute path of a socket; {EXAMPLE}"));
+    }
+    if path.as_os_str().len() > 107 {
+        return Err("is longer than the 107 bytes a socket's path may have".to_owned());
+    }
+    Ok(path)
 }
 
 /// Scheme, host and port of a service.

@@ -4,7 +4,7 @@
 //! its seal and nowhere else. Names that nobody asks for are ignored, as Portkey does. A fault names its field and what
 //! the value must be, and quotes nothing of it.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{borrow::Cow, collections::HashSet, fmt, time::Duration};
 
 use axum::extract::{FromRequest, Request};
 use http_body_util::{BodyExt as _, Limited};
@@ -21,6 +21,9 @@ use super::Refusal;
 const MAX_BODY_BYTES: usize = 1 << 20;
 /// For the whole of a body; it holds one of `limits.max_connections`.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Repeated names that are reported; one body can hold a hundred thousand.
+const MAX_FAULTS: usize = 32;
 
 /// The body of a call, as it came. Wiped on drop.
 pub struct Body(Zeroizing<Vec<u8>>);
@@ -76,6 +79,12 @@ impl Body {
     }
 }
 
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+}
+
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Body(<{} bytes>)", self.0.len())
@@ -105,12 +114,15 @@ impl<'a> Fields<'a> {
     fn of(at: String, raw: &'a RawValue) -> Option<Self> {
         let Members(members) = serde_json::from_str(raw.get()).ok()?;
         let mut fields = Self { at, members, ..Self::none() };
-        for index in 0..fields.members.len() {
-            let name = &fields.members[index].0;
-            if fields.members[..index].iter().any(|(earlier, _)| earlier == name) {
-                let name = name.chars().filter(|char| !char.is_control()).take(64).collect::<String>();
-                fields.fault(&name, "is given twice");
+        let mut seen = HashSet::with_capacity(fields.members.len());
+        let mut repeated: Vec<String> = Vec::new();
+        for (name, _) in &fields.members {
+            if !seen.insert(&**name) && repeated.len() < MAX_FAULTS {
+                repeated.push(name.chars().filter(|char| !char.is_control()).take(64).collect());
             }
+        }
+        for name in repeated {
+            fields.fault(&name, "is given twice");
         }
         Some(fields)
     }

@@ -19,7 +19,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ServerConfig;
-use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, time::timeout};
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -72,18 +72,22 @@ impl Connections {
     }
 
     /// Serves one to its end. `permit` is given back when the last request or tunnel on it has ended.
-    pub async fn run(self: Arc<Self>, stream: TcpStream, permit: OwnedSemaphorePermit, purpose: Purpose) {
+    pub async fn run(self: Arc<Self>, stream: Stream, permit: OwnedSemaphorePermit, purpose: Purpose) {
         let activity = Activity::new(self.proxy.metrics().clone(), permit);
         let opened = async {
-            // Without it a small event waits for the acknowledgement of the one before.
-            stream.set_nodelay(true)?;
-            let stream = match &self.tls {
-                None => Stream::Plain(stream),
-                Some(tls) => {
+            let stream = match (stream, &self.tls) {
+                (Stream::Tcp(stream), Some(tls)) => {
+                    stream.set_nodelay(true)?;
                     let accepting = TlsAcceptor::from(tls.current()).accept(stream);
                     let stream = timeout(self.limits.head_timeout, accepting).await??;
                     Stream::Tls(Box::new(TlsStream::Server(stream)))
                 }
+                (Stream::Tcp(stream), None) => {
+                    // Without it a small event waits for the acknowledgement of the one before.
+                    stream.set_nodelay(true)?;
+                    Stream::Tcp(stream)
+                }
+                (stream @ (Stream::Unix(_) | Stream::Tls(_)), _) => stream,
             };
             let patience = match purpose {
                 Purpose::Serve => IDLE,

@@ -3,17 +3,10 @@
 //! Beyond the limit [`SHED_CONNECTIONS`] more are served 503 `overloaded`, so that clients hear it; after those nothing is
 //! accepted and the kernel's queue fills. What happens on a connection is [`super::connection`]'s.
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
-use rustix::net::sockopt;
 use rustls::ServerConfig;
 use tokio::{
-    net::{TcpListener, TcpSocket},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
@@ -26,15 +19,12 @@ use super::{
     heartbeat::Heartbeat,
     settings::{Limits, Settings},
     shutdown::{Shutdown, Stage},
+    socket::{Address, Listener},
     tls::{self, Reloaded, TlsError},
 };
 
 /// Connections beyond the limit that are told so.
 const SHED_CONNECTIONS: usize = 64;
-/// Connections the kernel keeps for us while we are busy.
-const BACKLOG: u32 = 1024;
-/// From when on a silent client is asked whether it is still there; it has twice that long to answer.
-const TCP_KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// Pause after an error of accepting: usually there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long the end of what was cut may take.
@@ -43,7 +33,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Bound listeners that do not accept yet.
 #[derive(Debug)]
 pub struct Server {
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     tls: Option<Arc<Reloaded<ServerConfig>>>,
     limits: Limits,
     heartbeat: Arc<Heartbeat>,
@@ -56,7 +46,7 @@ pub enum BindError {
     #[error("cannot listen on {address}")]
     Listen {
         /// Which one.
-        address: SocketAddr,
+        address: Address,
         /// Why.
         source: io::Error,
     },
@@ -85,7 +75,8 @@ impl Server {
     /// [`BindError`] for the first that fails.
     pub fn bind(settings: &Settings) -> Result<Self, BindError> {
         let listeners = settings.listen.iter().map(|address| {
-            listen(*address, &settings.listen).map_err(|source| BindError::Listen { address: *address, source })
+            let bound = Listener::bind(address, &settings.listen);
+            bound.map_err(|source| BindError::Listen { address: address.clone(), source })
         });
         Ok(Self {
             listeners: listeners.collect::<Result<_, _>>()?,
@@ -96,8 +87,8 @@ impl Server {
     }
 
     /// Where it listens, with the ports that were picked.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    pub fn addresses(&self) -> Vec<Address> {
+        self.listeners.iter().filter_map(Listener::address).collect()
     }
 
     /// Beats while connections are accepted, or could be.
@@ -155,7 +146,7 @@ impl Server {
 // === impl Reception ===
 
 impl Reception {
-    async fn accept(self: Arc<Self>, listener: TcpListener) {
+    async fn accept(self: Arc<Self>, listener: Listener) {
         let mut beat = tokio::time::interval(Heartbeat::INTERVAL);
         let mut place = None;
         loop {
@@ -172,7 +163,7 @@ impl Reception {
                 accepted = listener.accept(), if place.is_some() => accepted,
             };
             match (accepted, place.take()) {
-                (Ok((stream, _)), Some(place)) => {
+                (Ok(stream), Some(place)) => {
                     // A better place may have become free while nobody came.
                     let (permit, purpose) = match place {
                         (permit, Purpose::Serve) => (permit, Purpose::Serve),
@@ -220,21 +211,4 @@ async fn refresh(proxy: Arc<Proxy>, tls: Option<Arc<Reloaded<ServerConfig>>>, cl
             }
         }
     }
-}
-
-fn listen(address: SocketAddr, all: &[SocketAddr]) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
-    socket.set_reuseaddr(true)?;
-    // Accepted connections inherit it: a silent WebSocket whose client vanished must end.
-    socket.set_keepalive(true)?;
-    sockopt::set_tcp_keepidle(&socket, TCP_KEEP_ALIVE)?;
-    sockopt::set_tcp_keepintvl(&socket, TCP_KEEP_ALIVE / 3)?;
-    sockopt::set_tcp_keepcnt(&socket, 3)?;
-    // `[::]` takes IPv4 too, unless that has an address of its own.
-    let both = all.contains(&SocketAddr::new(IpAddr::from([0, 0, 0, 0]), address.port()));
-    if address.ip() == IpAddr::from([0_u16; 8]) && both {
-        sockopt::set_ipv6_v6only(&socket, true)?;
-    }
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
 }

@@ -9,11 +9,13 @@ use std::{
 
 use url::Url;
 
+use super::socket::Address;
+
 /// Everything the proxy is configured with.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `listen`: where clients connect; at least one, port 0 picks a free one.
-    pub listen: Vec<SocketAddr>,
+    /// `listen`: where clients connect; at least one.
+    pub listen: Vec<Address>,
     /// `tls.*`; `None` = plain text.
     pub tls: Option<TlsSettings>,
     /// `upstream.*`: the gateway.
@@ -31,7 +33,7 @@ pub struct Settings {
 /// `upstream.*`.
 #[derive(Clone, Debug)]
 pub struct UpstreamSettings {
-    /// `url`: scheme, host and port; http or https.
+    /// `url`: scheme, host and port; http or https. Or `unix:` and the path of a socket.
     pub url: Url,
     /// `ca_file`: PEM certificates trusted beside the system's roots; re-read when the file changes.
     pub ca_file: Option<PathBuf>,
@@ -106,7 +108,7 @@ impl Settings {
     /// The documented defaults in front of the gateway at `upstream`.
     pub fn new(upstream: Url) -> Self {
         Self {
-            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8900))],
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8900)).into()],
             tls: None,
             upstream: UpstreamSettings::new(upstream),
             control_plane: None,

@@ -10,7 +10,7 @@ mod writer;
 
 pub use self::{pool::ExchangeError, reply::ReplyBody};
 
-use std::{error::Error as _, pin::pin, sync::Arc, time::Duration};
+use std::{error::Error as _, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
@@ -18,8 +18,10 @@ use http::{
     request::Parts,
     uri::PathAndQuery,
 };
+use percent_encoding::percent_decode_str;
 use rustls::ClientConfig;
 use tracing::debug;
+use url::Url;
 
 use self::{connect::Connector, pool::Pool};
 use super::{
@@ -69,8 +71,8 @@ pub enum SendError {
 /// Why an upstream cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
-    /// Not http or https, or without a host, or with a path, query or user.
-    #[error("the URL must be http(s)://host[:port] and nothing more")]
+    /// Neither http(s) with a host and nothing more, nor `unix:` with an absolute path.
+    #[error("the URL must be http(s)://host[:port] or unix:/path and nothing more")]
     Url,
     /// Its certificates cannot be used.
     #[error("TLS cannot be set up")]
@@ -86,6 +88,11 @@ impl Upstream {
     /// [`UpstreamError`] when the URL or the CA file cannot be used.
     pub fn new(settings: &UpstreamSettings) -> Result<Self, UpstreamError> {
         let url = &settings.url;
+        if url.scheme() == "unix" {
+            let path = socket_path(url).ok_or(UpstreamError::Url)?;
+            let host = HeaderValue::from_static("localhost");
+            return Ok(Self::through(Connector::unix(path, settings.connect_timeout), host, None, settings));
+        }
         let bare = matches!(url.path(), "" | "/")
             && url.query().is_none()
             && url.fragment().is_none()
@@ -104,14 +111,22 @@ impl Upstream {
             true => Some(Arc::new(Reloaded::client(settings.ca_file.clone())?)),
             false => None,
         };
-        let pool = Arc::new(Pool::new(Connector::new(uri, tls.clone(), settings.connect_timeout)));
-        Ok(Self {
-            pool,
+        Ok(Self::through(Connector::new(uri, tls.clone(), settings.connect_timeout), host, tls, settings))
+    }
+
+    fn through(
+        connector: Connector,
+        host: HeaderValue,
+        tls: Option<Arc<Reloaded<ClientConfig>>>,
+        settings: &UpstreamSettings,
+    ) -> Self {
+        Self {
+            pool: Arc::new(Pool::new(connector)),
             host,
             tls,
             response_head_timeout: settings.response_head_timeout,
             max_head_bytes: settings.max_head_bytes,
-        })
+        }
     }
 
     /// Sends a request and waits for the response head. Dropping the future, or later the response, cancels the request.
@@ -182,6 +197,13 @@ impl Upstream {
         head.version = Version::HTTP_11;
         Ok(())
     }
+}
+
+/// The path of a `unix:` URL: absolute, without host, query or fragment.
+pub fn socket_path(url: &Url) -> Option<PathBuf> {
+    let bare = url.host_str().is_none_or(str::is_empty) && url.query().is_none() && url.fragment().is_none();
+    let path = PathBuf::from(percent_decode_str(url.path()).decode_utf8().ok()?.into_owned());
+    (bare && path.is_absolute() && path.file_name().is_some()).then_some(path)
 }
 
 /// The size of a head as it is written: request line and header lines, without what the codec adds for the body.

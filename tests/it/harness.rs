@@ -46,7 +46,7 @@ use sidekey::{
     },
     metric::Metrics,
     model::{LinkRules, Snapshot, link},
-    proxy::{Heartbeat, Proxy, Server, Settings, Shutdown, audit::Audit},
+    proxy::{Address, Heartbeat, Proxy, Server, Settings, Shutdown, audit::Audit},
     resolve::{self, Resolver},
     seal::opener::Opener,
     telemetry::{self, Capture, Level},
@@ -158,7 +158,7 @@ impl World {
         }
         let upstream = setup.upstream.unwrap_or(gateway.address);
         let mut settings = Settings::new(format!("http://{upstream}").parse().unwrap());
-        settings.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+        settings.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()];
         settings.limits.drain_delay = Duration::ZERO;
         (setup.proxy)(&mut settings);
         let secrets = Fake::new();
@@ -172,7 +172,7 @@ impl World {
             None => proxy,
         };
         let server = Server::bind(&settings).unwrap();
-        let addresses = server.addresses();
+        let addresses: Vec<_> = server.addresses().iter().filter_map(Address::tcp).collect();
         let shutdown = Shutdown::new();
         let (proxy, heartbeat) = (Arc::new(proxy), server.heartbeat());
         let served = tokio::spawn(server.run(proxy.clone(), shutdown.clone()));

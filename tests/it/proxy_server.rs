@@ -12,7 +12,7 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
-use sidekey::proxy::{Stage, TlsSettings};
+use sidekey::proxy::{Address, Stage, TlsSettings};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -73,7 +73,7 @@ async fn tls_client(
 #[tokio::test]
 async fn it_listens_on_several_addresses_and_on_ipv6() {
     let setup = Setup {
-        proxy: Box::new(|settings| settings.listen.push(SocketAddr::from((Ipv6Addr::LOCALHOST, 0)))),
+        proxy: Box::new(|settings| settings.listen.push(SocketAddr::from((Ipv6Addr::LOCALHOST, 0)).into())),
         ..Setup::default()
     };
     let world = World::start(setup).await;
@@ -83,6 +83,32 @@ async fn it_listens_on_several_addresses_and_on_ipv6() {
         client.send(GET).await;
         assert!(client.head().await.starts_with("HTTP/1.1 200"), "{address}");
     }
+}
+
+/// One proxy behind another: the first is the gateway's client on a socket, the second listens on it.
+#[tokio::test]
+async fn it_listens_on_a_unix_socket_and_reaches_a_gateway_by_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sidekey.sock");
+    let listening = path.clone();
+    let mut behind = World::start(Setup {
+        proxy: Box::new(move |settings| settings.listen.push(Address::Unix(listening))),
+        ..Setup::default()
+    })
+    .await;
+    let url = format!("unix:{}", path.display()).parse().unwrap();
+    let front =
+        World::start(Setup { proxy: Box::new(move |settings| settings.upstream.url = url), ..Setup::default() }).await;
+    for _ in 0..2 {
+        let mut client = front.wire().await;
+        client.send(GET).await;
+        assert!(client.head().await.starts_with("HTTP/1.1 200"));
+    }
+    assert_eq!(front.access().len(), 4, "each passed both: {:?}", front.access());
+    drop(front);
+    behind.shutdown.drain();
+    within(&mut behind.served).await.unwrap();
+    assert!(!path.exists(), "a socket goes with its listener");
 }
 
 #[tokio::test]

@@ -39,6 +39,30 @@ fn listen_addresses() {
 }
 
 #[test]
+fn unix_sockets() {
+    let long = format!("unix:/{}", "a".repeat(107));
+    assert!(listen_place(&long).unwrap_err().contains("107 bytes"));
+    check(
+        listen_place,
+        &[
+            Case { text: "127.0.0.1:8900", expected: Ok("127.0.0.1:8900") },
+            Case { text: "unix:/run/sidekey.sock", expected: Ok("unix:/run/sidekey.sock") },
+            Case { text: "unix:sidekey.sock", expected: Err("absolute path") },
+            Case { text: "unix:/", expected: Err("absolute path") },
+            Case { text: "sidekey", expected: Err("has no port") },
+        ],
+    );
+    check(
+        upstream_url,
+        &[
+            Case { text: "http://127.0.0.1:8787", expected: Ok("http://127.0.0.1:8787/") },
+            Case { text: "unix:/run/gateway.sock", expected: Ok("unix:/run/gateway.sock") },
+            Case { text: "unix:gateway.sock", expected: Err("absolute path") },
+        ],
+    );
+}
+
+#[test]
 fn base_urls() {
     check(
         base_url,
