@@ -1,0 +1,41 @@
+"""What is measured: a family of the command line becomes one or more scenarios, each with its peers."""
+
+from dataclasses import dataclass
+
+FAMILIES = ("closed", "tls", "large", "open", "streams", "gateway")
+
+# How Sidekey is asked: the virtual key by header, or a fallback config of three targets that has to be rebuilt.
+SIDEKEY = ("sidekey header", "sidekey config")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One load on a list of peers. The first peer is what the others are compared with."""
+
+    name: str
+    family: str
+    peers: tuple
+    connections: int = 64
+    tls: bool = False
+    http2: bool = False
+    answer_bytes: int = 0  # 0 = the small answer
+    rate: int = 0  # requests per second of an open loop; 0 = closed loop
+
+
+def chosen(families, others, rate):
+    """The scenarios of these families, in the order of `FAMILIES`."""
+    plain = tuple(others) + SIDEKEY
+    nginx = ("nginx",) if "nginx" in others else ()
+    every = {
+        "closed": [Scenario(f"{n} connection{'s' * (n > 1)}", "closed", plain, connections=n) for n in (1, 64, 512)],
+        "tls": [
+            Scenario("TLS, HTTP/1.1", "tls", nginx + SIDEKEY[:1], tls=True),
+            Scenario("TLS, HTTP/2", "tls", nginx + SIDEKEY[:1], tls=True, http2=True),
+            Scenario("clear text, HTTP/2", "tls", nginx + SIDEKEY[:1], http2=True),
+        ],
+        "large": [Scenario("answers of 100 KB", "large", plain, answer_bytes=100_000)],
+        "open": [Scenario(f"open loop, {rate}/s", "open", plain, rate=rate)],
+        "streams": [Scenario("1,000 SSE streams", "streams", ("direct",) + plain[:-1], connections=1000)],
+        "gateway": [Scenario("Portkey gateway", "gateway", ("gateway", "gateway behind sidekey"), connections=16)],
+    }
+    return [scenario for family in FAMILIES if family in families for scenario in every[family] if scenario.peers]
