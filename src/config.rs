@@ -136,7 +136,7 @@ impl Config {
         let proxy = sections::proxy(reader, clients.authenticates());
         let managers = sections::managers(reader);
         let admin = sections::admin(reader, &proxy.listen);
-        let taken: Vec<_> = proxy.listen.iter().copied().chain([admin.listen]).collect();
+        let taken: Vec<_> = proxy.listen.iter().filter_map(proxy::Address::tcp).chain([admin.listen]).collect();
         Self {
             webhooks: webhooks::webhooks(reader, &taken),
             admin,

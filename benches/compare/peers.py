@@ -33,6 +33,7 @@ class Target:
     url: str
     headers: dict
     pids: list = field(default_factory=list)
+    clear_http2: bool = False
 
 
 class Stage:
@@ -77,7 +78,13 @@ class Stage:
         self.processes, self.upstreams = [], {}
 
     def ready(self, target, body=load.BODY):
-        """Waits for the first answer and checks that it is the upstream's."""
+        """Waits for the first answer; the load checks that all are successes."""
+        if target.clear_http2:  # which urllib does not speak
+            for _ in range(400):
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", target.port)) == 0:
+                        return target
+                time.sleep(0.05)
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         headers = {"content-type": "application/json", **target.headers}
@@ -111,7 +118,7 @@ class Stage:
             if kind == "sidekey":
                 headers = {"x-portkey-config": load.CONFIG} if mode == "config" else {**headers, "x-portkey-virtual-key": "openai-prod"}
             pid = getattr(self, kind)(port, upstream, scenario)
-            target = Target(name, port, f"{scheme}://127.0.0.1:{port}{path}", headers, [pid])
+            target = Target(name, port, f"{scheme}://127.0.0.1:{port}{path}", headers, [pid], scenario.http2 and not scenario.tls)
         return self.ready(target)
 
     def upstream(self, scenario):
@@ -139,7 +146,7 @@ class Stage:
     def streams(self):
         """The generator and source of streams, built as the binary is."""
         if not hasattr(self, "streams_binary"):
-            built = subprocess.run(["cargo", "build", "--quiet", "--profile", "dist", "--bench", "streams", "--message-format", "json"],
+            built = subprocess.run(["cargo", "build", "--quiet", "--profile", os.environ.get("BENCH_PROFILE", "dist"), "--bench", "streams", "--message-format", "json"],
                                    cwd=self.root, check=True, capture_output=True, text=True).stdout
             messages = (json.loads(line) for line in built.splitlines())
             self.streams_binary = next(m["executable"] for m in messages if m.get("executable") and m["target"]["name"] == "streams")
@@ -180,7 +187,9 @@ class Stage:
         prefix = self.run / name
         prefix.mkdir()
         temporary = " ".join(f"{kind}_temp_path {prefix}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-        config = self.file(f"{name}/nginx.conf", f"""daemon off; worker_processes 1; pid {prefix}/pid; error_log stderr crit;
+        # Started by root it would serve as nobody, who may not read our folder.
+        user = "user root;" if os.geteuid() == 0 else ""
+        config = self.file(f"{name}/nginx.conf", f"""daemon off; {user} worker_processes 1; pid {prefix}/pid; error_log stderr crit;
             worker_rlimit_nofile 16384; events {{ worker_connections 8192; }}
             http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 3600s; {temporary} {block}
                 server {{ {listen} location / {{ {location} }} }} }}""")
