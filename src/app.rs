@@ -125,7 +125,8 @@ impl Sidecar {
     /// [`StartError`]; nothing runs then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
-        let issuers = config.webhooks.as_ref().map(|_| issuers(&config.managers)).transpose()?;
+        let issuers = config.webhooks.as_ref().map(|_| outward(&config.managers)).transpose()?;
+        let alerted = config.clients.alerts.as_ref().map(|_| outward(&config.managers)).transpose()?;
         let registry = Registry::new(config.managers, Arc::clone(&metrics)).map_err(StartError::Managers)?;
         let registry = Arc::new(registry);
         let operator = Operator::new(config.admin.token_file.clone(), config.fingerprint_key_file)?;
@@ -158,6 +159,10 @@ impl Sidecar {
         let webhook_address = push.as_ref().and_then(|push| push.address().ok());
 
         let (background, end, shutdown) = (TaskTracker::new(), CancellationToken::new(), Shutdown::new());
+        if let Some(transport) = alerted {
+            let (alerting, end) = (Arc::clone(&counting), end.clone());
+            background.spawn(async move { alerting.alert(transport, end).await });
+        }
         let sharing = end.clone();
         background.spawn(async move { counting.share(sharing).await });
         background.spawn(keep_cache(Arc::clone(&feed), Arc::clone(&resolver), end.clone()));
@@ -342,8 +347,8 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// The way to those who issue tokens for webhooks: the operator's addresses, which no reference can name.
-fn issuers(managers: &RegistrySettings) -> Result<Arc<Transport>, TrustError> {
+/// The way to addresses of the operator's, which no reference can name: who issues tokens for webhooks, who is told of alerts.
+fn outward(managers: &RegistrySettings) -> Result<Arc<Transport>, TrustError> {
     let patience = managers.bounds.attempt_timeout;
     Transport::new(managers.policy.clone(), managers.extra_ca_files.clone(), patience).map(Arc::new)
 }

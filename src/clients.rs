@@ -11,6 +11,7 @@
 //! With `client_auth: none` everybody is let in and belongs to the workspace that the configuration names, if any. Portkey's
 //! public documentation is the source of scopes, precedence and limits.
 
+mod alerts;
 mod defaults;
 mod hash_keys;
 mod limits;
@@ -20,6 +21,7 @@ mod scope;
 mod window;
 
 pub use self::{
+    alerts::{AlertError, AlertSettings},
     hash_keys::{HashKeyError, HashKeys},
     limits::{OnFailure, Quota, Remaining, SharedSettings, StoreError, StoreSettings},
     prices::PriceError,
@@ -38,11 +40,13 @@ use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    alerts::Alerts,
     limits::{Amounts, Limits, Shared},
     prices::Prices,
 };
 use crate::{
     dialect::usage::Usage,
+    egress::Transport,
     metric::{Metrics, OutcomeLabels},
     model::{
         Account, AccountKind, ApiKey, Caller, Counted, Defaults, Entity, KeyHash, Lifespan, RateUnit, Scope, Scopes,
@@ -59,6 +63,8 @@ pub struct Settings {
     pub price_file: Option<PathBuf>,
     /// `limits.redis.*`; `None` = this process counts for itself.
     pub shared: Option<SharedSettings>,
+    /// `limits.alerts.*`; `None` = log and metrics alone.
+    pub alerts: Option<AlertSettings>,
     /// What the time is.
     pub clock: Clock,
 }
@@ -130,6 +136,9 @@ pub enum ClientsError {
     /// `limits.redis.*`.
     #[error("counters cannot be shared")]
     Store(#[from] StoreError),
+    /// `limits.alerts.*`.
+    #[error("alerts cannot be sent")]
+    Alerts(#[from] AlertError),
 }
 
 /// Why a client was not let in. `proxy/reject.rs` turns each into status and code.
@@ -275,6 +284,7 @@ impl ClientsError {
             Self::HashKeys(_) => "api_key_hash_file",
             Self::Prices(_) => "limits.price_file",
             Self::Store(_) => "limits.redis.url_file",
+            Self::Alerts(_) => "limits.alerts.secret_file",
         }
     }
 }
@@ -313,7 +323,8 @@ impl Clients {
         };
         let prices = Prices::load(settings.price_file)?;
         let shared = settings.shared.map(|shared| Shared::new(shared, Arc::clone(&metrics))).transpose()?;
-        let limits = Limits::new(shared, Arc::clone(&metrics));
+        let alerts = settings.alerts.map(|alerts| Alerts::new(alerts, Arc::clone(&metrics))).transpose()?;
+        let limits = Limits::new(shared, alerts, Arc::clone(&metrics));
         Ok(Self { gate, clock: settings.clock, limits, prices, metrics })
     }
 
@@ -394,6 +405,11 @@ impl Clients {
             let requests = u64::from(at >= admission.counted);
             self.limits.settle(account, Amounts { requests, tokens: usage.tokens.total(), cost }, now);
         }
+    }
+
+    /// Delivers alerts until `end`.
+    pub async fn alert(&self, transport: Arc<Transport>, end: CancellationToken) {
+        end.run_until_cancelled(self.limits.alert(&transport)).await;
     }
 
     /// Shares counters until `end`, and then once more.

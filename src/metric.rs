@@ -74,6 +74,8 @@ pub struct Metrics {
     pub usage_unpriced: Counter,
     /// Budgets that reached their alert threshold, by what they count.
     pub usage_alerts: Family<CountedLabels, Counter>,
+    /// Alerts for the webhook, by outcome (`delivered`, `failed`, `dropped`).
+    pub usage_notifications: Family<OutcomeLabels, Counter>,
     /// 1 while counters of limits are shared with other replicas.
     pub limits_shared: Gauge,
     /// Exchanges with the store of shared counters, by outcome (`ok`, `error`, `timeout`).
@@ -204,6 +206,7 @@ impl Metrics {
             usage_answers: Family::default(),
             usage_unpriced: Counter::default(),
             usage_alerts: Family::default(),
+            usage_notifications: Family::default(),
             limits_shared: Gauge::default(),
             limits_exchanges: Family::default(),
             limits_exchange_seconds: Histogram::new(EXCHANGE_SECONDS),
@@ -292,6 +295,11 @@ impl Metrics {
         );
         r.register("usage_alerts", "Budgets that reached their alert threshold", self.usage_alerts.clone());
         r.register(
+            "usage_notifications",
+            "Alerts of budgets for the webhook by outcome",
+            self.usage_notifications.clone(),
+        );
+        r.register(
             "limits_shared",
             "Whether counters of limits are shared with other replicas, 1 or 0",
             self.limits_shared.clone(),
@@ -359,6 +367,7 @@ mod tests {
         metrics.audit_lines.get_or_create(&OutcomeLabels { outcome: "" }).inc();
         metrics.usage_answers.get_or_create(&OutcomeLabels { outcome: "" }).inc();
         metrics.usage_alerts.get_or_create(&CountedLabels { counts: "" }).inc();
+        metrics.usage_notifications.get_or_create(&OutcomeLabels { outcome: "" }).inc();
         metrics.limits_exchanges.get_or_create(&OutcomeLabels { outcome: "" }).inc();
         metrics.operator_requests.get_or_create(&OperatorLabels { operation: "", code: "" }).inc();
         metrics.webhooks.get_or_create(&WebhookLabels { source: "", outcome: "" }).inc();

@@ -23,8 +23,13 @@ use self::{
     memory::{Known, Memory},
     shared::{Row, Told},
 };
-use super::{Denied, window::Window};
+use super::{
+    Denied,
+    alerts::{Alert, Alerts},
+    window::Window,
+};
 use crate::{
+    egress::Transport,
     metric::{CountedLabels, Metrics},
     model::{Account, Counted, NANODOLLARS, RateUnit, Reset, Snapshot, Spent},
 };
@@ -40,6 +45,8 @@ pub struct Limits {
     memory: Memory,
     /// Counters of other replicas, if they are shared.
     shared: Option<Shared>,
+    /// Who is told of budgets, beside log and metrics.
+    alerts: Option<Alerts>,
     metrics: Arc<Metrics>,
 }
 
@@ -94,8 +101,15 @@ pub(super) struct Add {
 
 impl Limits {
     /// Nobody has asked for anything yet. `shared`: where other replicas count.
-    pub fn new(shared: Option<Shared>, metrics: Arc<Metrics>) -> Self {
-        Self { memory: Memory::new(shared.is_some()), shared, metrics }
+    pub fn new(shared: Option<Shared>, alerts: Option<Alerts>, metrics: Arc<Metrics>) -> Self {
+        Self { memory: Memory::new(shared.is_some()), shared, alerts, metrics }
+    }
+
+    /// Delivers alerts, until it is dropped.
+    pub async fn alert(&self, transport: &Transport) {
+        if let Some(alerts) = &self.alerts {
+            alerts.deliver(transport).await;
+        }
     }
 
     /// Lets a request in on behalf of `accounts`, and counts it; `spends` says whether it can use up a budget. Of accounts
@@ -259,12 +273,22 @@ impl Limits {
         let is_crossed = |line: u64| crossed.start < line && line <= crossed.end;
         let counts = counts.as_str();
         let (used, shown_limit) = (shown(counts, crossed.end), shown(counts, limit));
+        let raise = |event| {
+            if let Some(alerts) = &self.alerts {
+                let (account, at) = (account.into(), OffsetDateTime::now_utc());
+                let limit = (limit < u64::MAX).then_some(shown_limit);
+                let alert_threshold = threshold.map(|threshold| shown(counts, threshold));
+                alerts.raise(Alert { account, counts, event, used, limit, alert_threshold, at });
+            }
+        };
         if threshold.is_some_and(is_crossed) {
             self.metrics.usage_alerts.get_or_create(&CountedLabels { counts }).inc();
             warn!(account, counts, used, limit = shown_limit, "A budget has reached its alert threshold.");
+            raise("threshold");
         }
         if is_crossed(limit) {
             info!(account, counts, used, limit = shown_limit, "A budget is used up.");
+            raise("exhausted");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{path::PathBuf, time::Duration};
 use super::{reader::Reader, value};
 use crate::{
     admin,
-    clients::{self, Auth, OnFailure, SharedSettings, StoreSettings},
+    clients::{self, AlertSettings, Auth, OnFailure, SharedSettings, StoreSettings},
     dialect::portkey,
     egress,
     feed::file,
@@ -42,7 +42,7 @@ pub fn unbuilt(reader: &mut Reader<'_>) {
     reader.later("control_plane", CONTROL_PLANE);
 }
 
-/// `client_auth`, `api_key_hash_file`, `workspace`, `limits.price_file`, `limits.redis.*`.
+/// `client_auth`, `api_key_hash_file`, `workspace`, `limits.price_file`, `limits.redis.*`, `limits.alerts.*`.
 pub fn clients(reader: &mut Reader<'_>) -> clients::Settings {
     let wants_keys = reader.word("client_auth", &[("none", false), ("api_key", true)]);
     let hash_file = reader.optional("api_key_hash_file", value::readable_file);
@@ -60,7 +60,20 @@ pub fn clients(reader: &mut Reader<'_>) -> clients::Settings {
         (true, None) | (false, _) => Auth::Open { workspace },
     };
     let price_file = reader.optional("limits.price_file", value::readable_file);
-    clients::Settings { auth, price_file, shared: shared(reader), ..clients::Settings::default() }
+    let (shared, alerts) = (shared(reader), alerts(reader));
+    clients::Settings { auth, price_file, shared, alerts, ..clients::Settings::default() }
+}
+
+/// `limits.alerts.*`.
+fn alerts(reader: &mut Reader<'_>) -> Option<AlertSettings> {
+    let webhook_url = reader.optional("limits.alerts.webhook_url", value::endpoint);
+    let secret_file = reader.optional("limits.alerts.secret_file", value::readable_file);
+    match (reader.is_set("limits.alerts.webhook_url"), reader.is_set("limits.alerts.secret_file")) {
+        (true, false) => reader.problem("limits.alerts.webhook_url", "needs limits.alerts.secret_file beside it"),
+        (false, true) => reader.problem("limits.alerts.secret_file", "has no effect without limits.alerts.webhook_url"),
+        (true, true) | (false, false) => {}
+    }
+    Some(AlertSettings { webhook_url: webhook_url?, secret_file: secret_file? })
 }
 
 /// `limits.redis.*`.

@@ -1,14 +1,32 @@
 //! Limits of tokens and money, through the running sidecar: what answers use is counted as they pass, and a spent budget is
 //! one before the client can know that the answer is over.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
+use sha2::Sha256;
+use sidekey::{
+    clients::{AlertSettings, Clients},
+    dialect::usage::{Tokens, Usage},
+    egress,
+    metric::{Metrics, OutcomeLabels},
+};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     clients::{
         Wall,
-        stage::{key, setup},
+        stage::{self, key, setup},
     },
-    harness::{Answer, Call, Raw, Reply, Setup, World},
+    harness::{Answer, Call, Gateway, Raw, Reply, Setup, World, linked},
 };
 
 const NOW: &str = "2026-11-25T10:00:00Z";
@@ -161,9 +179,7 @@ async fn a_client_that_leaves_pays_for_what_it_asked() {
     asked.until(body).await;
     drop(client);
     let spent = async {
-        while world.metrics.usage_answers.get_or_create(&sidekey::metric::OutcomeLabels { outcome: "estimated" }).get()
-            == 0
-        {
+        while world.metrics.usage_answers.get_or_create(&OutcomeLabels { outcome: "estimated" }).get() == 0 {
             tokio::task::yield_now().await;
         }
     };
@@ -233,5 +249,62 @@ async fn of_several_virtual_keys_the_one_that_was_used_is_charged() {
         });
         let reply = ask().await;
         assert_eq!(reply.status, status, "{used}: {reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_is_told_once_of_each_line_and_again_after_a_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret_file = folder.path().join("secret");
+    std::fs::write(&secret_file, "0123456789abcdef0123").unwrap();
+    let receiver = Gateway::start().await;
+    let failures = AtomicU64::new(0);
+    receiver.answer(move |_| Answer::text(if failures.fetch_add(1, Relaxed) == 0 { 503 } else { 204 }, ""));
+    let mut settings = setup(vec![]).clients;
+    let webhook_url = format!("http://{}/alerts", receiver.address).parse().unwrap();
+    settings.alerts = Some(AlertSettings { webhook_url, secret_file });
+    settings.clock = Wall::at(NOW).clock();
+    let metrics = Arc::new(Metrics::new());
+    let clients = Arc::new(Clients::new(settings, Arc::clone(&metrics)).unwrap());
+    let allow_cidrs = vec!["127.0.0.1/32".parse().unwrap()];
+    let policy = egress::Policy::new(egress::Settings { allow_cidrs, ..egress::Settings::default() });
+    let transport = Arc::new(egress::Transport::new(policy, Vec::new(), Duration::from_secs(3)).unwrap());
+    let (alerting, end) = (Arc::clone(&clients), CancellationToken::new());
+    let (until, _guard) = (end.clone(), end.drop_guard());
+    tokio::spawn(async move { alerting.alert(transport, until).await });
+
+    let budget = json!({"usage_limits": {"type": "tokens", "credit_limit": 100, "alert_threshold": 50}});
+    let snapshot = linked(&stage::snapshot(vec![key("one", budget)]));
+    let head = http::Request::post("/v1/chat/completions").header("x-portkey-api-key", "pk-one").body(()).unwrap();
+    let client = clients.authenticate(&mut head.into_parts().0, &snapshot).unwrap();
+    for _ in 0..5 {
+        let admission = clients.admit(&client, &[], &snapshot).await;
+        let tokens = Tokens { input: 30, ..Tokens::default() };
+        if let Ok(admission) = admission {
+            clients.settle(&admission, &Usage { tokens, ..Usage::default() }, None);
+        }
+    }
+    let delivered = metrics.usage_notifications.get_or_create(&OutcomeLabels { outcome: "delivered" }).clone();
+    crate::harness::within(async {
+        while delivered.get() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let seen = receiver.seen();
+    let events: Vec<_> = seen.iter().map(|seen| seen.json()["type"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(events, ["usage.threshold", "usage.threshold", "usage.exhausted"]);
+    assert_eq!(seen[0].header("webhook-id"), seen[1].header("webhook-id"));
+    assert_ne!(seen[1].header("webhook-id"), seen[2].header("webhook-id"));
+    assert_eq!(
+        (seen[1].json()["data"]["used"].as_f64(), seen[2].json()["data"]["used"].as_f64()),
+        (Some(60.0), Some(120.0))
+    );
+    for seen in &seen {
+        let (id, timestamp) = (seen.header("webhook-id").unwrap(), seen.header("webhook-timestamp").unwrap());
+        let mut mac = Hmac::<Sha256>::new_from_slice(b"0123456789abcdef0123").unwrap();
+        mac.update(format!("{id}.{timestamp}.{}", String::from_utf8_lossy(&seen.body)).as_bytes());
+        let signature = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
+        assert_eq!(seen.header("webhook-signature"), Some(&*signature));
     }
 }

@@ -18,7 +18,7 @@ async fn admit(limits: &Limits, key: &Arc<Account>, spends: bool, now: OffsetDat
 }
 
 fn limits() -> Limits {
-    Limits::new(None, Arc::new(Metrics::new()))
+    Limits::new(None, None, Arc::new(Metrics::new()))
 }
 
 #[tokio::test]
