@@ -36,7 +36,7 @@ const LINES: [Line; 7] = [
     Line {
         path: "secret-references",
         body: r#"{"name": "my-aws-secret", "manager_type": "aws_sm", "auth_config": {"aws_auth_type": "accessKey",
-            "aws_access_key_id": "AKIA...", "aws_secret_access_key": "canary-of-the-line", "aws_region": "us-east-1"},
+            "aws_access_key_id": "AKIAEXAMPLE012345678", "aws_secret_access_key": "canary-of-the-line", "aws_region": "us-east-1"},
             "secret_path": "prod/api-keys/openai"}"#,
     },
     Line {

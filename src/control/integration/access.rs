@@ -130,8 +130,9 @@ pub async fn list(
             "slug": workspace.map(|workspace| &workspace.slug),
             "name": workspace.map(|workspace| &workspace.name),
             "enabled": settings.enabled,
-            "usage_limits": settings.usage_limits,
-            "rate_limits": settings.rate_limits,
+            // The SDK for Python takes no list here, be it empty.
+            "usage_limits": Some(&settings.usage_limits).filter(|limits| !limits.is_empty()),
+            "rate_limits": Some(&settings.rate_limits).filter(|limits| !limits.is_empty()),
         })
     };
     let rows: Vec<Value> = body.access.workspaces.iter().map(shown).collect();
