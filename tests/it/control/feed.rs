@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::{Value, json};
 use sidekey::{
     app::ControlPlane,
-    control::{key::token_sha256, store::Head},
+    control::{api_key::Role, key::token_sha256, store::Head},
     model::{LinkRules, link},
     seal::signature::SigningKey,
 };
@@ -220,6 +220,44 @@ async fn only_a_known_token_is_admitted() {
     for (name, content) in stage.kept().await {
         assert!(!content.windows(token.len()).any(|part| part == token.as_bytes()), "a token is in {name}");
     }
+}
+
+#[tokio::test]
+async fn a_data_plane_sees_one_organisation() {
+    let stage = stage().await;
+    post_reference(&stage, "ours").await;
+    let other = stage.another_organisation().await;
+    let stranger = stage.key(&other, "", Role::Owner, &[]).await;
+    let workspace = stage.workspace("ws-a").await;
+    let admin = stage.key("", &workspace, Role::Admin, &[]).await;
+    let call =
+        |key: &str, method, target: &str| stage.call_as(key, method, target).json(&json!({"name": "DP", "slug": "dp"}));
+    let made = call(&stranger, Method::POST, "/v1/data-planes").send().await.json();
+    let reference = stage.call_as(&stranger, Method::POST, "/v1/secret-references").json(&reference("theirs"));
+    assert_eq!(reference.send().await.status, 200);
+
+    let theirs = ask(&stage, made["token"].as_str().unwrap(), "").send().await.json();
+    let ours = get(&stage, "").await.json();
+    for (snapshot, organisation, slug) in
+        [(&theirs, &json!(other), "theirs"), (&ours, &ours["organisation_id"], "ours")]
+    {
+        let slugs: Vec<_> =
+            snapshot["secret_references"].as_array().unwrap().iter().map(|row| row["slug"].clone()).collect();
+        assert_eq!((&snapshot["organisation_id"], slugs), (organisation, vec![json!(slug)]));
+    }
+    assert_ne!(ours["organisation_id"], theirs["organisation_id"]);
+    // (whose key, method, target, status): another organisation's does not exist, and a workspace's key has no business here.
+    let cases = [
+        (stage.owner.trim(), Method::GET, "/v1/data-planes/dp", 404),
+        (stage.owner.trim(), Method::POST, "/v1/data-planes/dp/rotate", 404),
+        (stage.owner.trim(), Method::DELETE, "/v1/data-planes/dp", 404),
+        (&admin, Method::GET, "/v1/data-planes", 403),
+        (&admin, Method::POST, "/v1/data-planes", 403),
+    ];
+    for (key, method, target, status) in cases {
+        assert_eq!(call(key, method.clone(), target).send().await.status, status, "{method} {target}");
+    }
+    assert_eq!(stage.done(Method::GET, "/v1/data-planes", Value::Null).await["total"], 0);
 }
 
 #[tokio::test]
