@@ -20,7 +20,7 @@
 //!    `caller.may`, `fields`, `caller.write`, find, read every field, `fields.finish`, write, `commit(Change)`.
 //! 3. What names another object is recorded with [`store::Write::set_uses`], so that the other cannot be removed under it.
 //! 4. A credential goes through [`sealing::Sealer::seal`] from where it stands in the body, and nowhere else.
-//! 5. A route in `routes`, a row in the isolation table of `tests/it/control`.
+//! 5. A route in `routes`, a word about it in `openapi/operations.json`, a row in the isolation table of `tests/it/control`.
 //!
 //! The room may name rows 0 and 1 only, and of `seal` the closing half: it cannot reach a secret.
 
@@ -38,6 +38,7 @@ pub mod key;
 pub mod limits;
 pub mod mapping;
 mod mcp;
+mod openapi;
 pub mod provider;
 pub mod provider_fields;
 pub mod query;

@@ -7,7 +7,7 @@ use axum::{
     extract::{Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{any, get, post},
+    routing,
 };
 use http::{HeaderName, HeaderValue, StatusCode, header::CACHE_CONTROL};
 use serde_json::json;
@@ -16,7 +16,10 @@ use tracing::{debug, error, info};
 use uuid::Uuid;
 
 use super::{
-    Control, Refusal, api_key, audit_log, config, data_plane, feed, integration, mcp, provider, refusal::Cause,
+    Control, Refusal, api_key, audit_log, config, data_plane, feed, integration, mcp,
+    openapi::{Api, get, post},
+    provider,
+    refusal::Cause,
     secret_reference, virtual_key, workspace,
 };
 
@@ -28,20 +31,22 @@ const SNAPSHOT: &str = "/snapshot";
 
 /// Everything that is served.
 pub(super) fn routes(control: Arc<Control>) -> Router {
-    let api = api();
+    let (api, document) = api().finish();
     Router::new()
         .merge(api.clone())
         .nest("/v1", api)
-        .route("/healthz", get(async || Json(json!({ "alive": true }))))
-        .route("/readyz", get(ready))
+        .route("/openapi.json", routing::get(move || std::future::ready(document.clone())))
+        .route("/healthz", routing::get(async || Json(json!({ "alive": true }))))
+        .route("/readyz", routing::get(ready))
         .fallback(async || Refusal::no_such_path())
         .method_not_allowed_fallback(async || Refusal::no_such_method())
         .layer(middleware::from_fn(log))
         .with_state(control)
 }
 
-fn api() -> Router<Arc<Control>> {
-    Router::new()
+/// What is served under `/v1` and without it; `/openapi.json` says all of it.
+pub(super) fn api() -> Api {
+    Api::default()
         .route(SNAPSHOT, get(feed::snapshot))
         .route("/data-planes", get(data_plane::list).post(data_plane::create))
         .route("/data-planes/{name}", get(data_plane::read).delete(data_plane::delete))
@@ -67,8 +72,8 @@ fn api() -> Router<Arc<Control>> {
             "/integrations/{name}/models",
             get(integration::model::list).put(integration::model::update).delete(integration::model::delete),
         )
-        .route("/mcp-integrations", any(mcp::refuse))
-        .route("/mcp-integrations/{*rest}", any(mcp::refuse))
+        .unlisted("/mcp-integrations", routing::any(mcp::refuse))
+        .unlisted("/mcp-integrations/{*rest}", routing::any(mcp::refuse))
         .route("/providers", get(provider::list).post(provider::create))
         .route("/providers/{name}", get(provider::read).put(provider::update).delete(provider::delete))
         .route("/virtual-keys", get(virtual_key::list).post(virtual_key::create))

@@ -4,6 +4,7 @@ mod api_keys;
 mod audit_log;
 mod canaries;
 mod configs;
+mod conformance;
 mod feed;
 mod feedable;
 mod integrations;

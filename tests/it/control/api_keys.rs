@@ -526,10 +526,7 @@ async fn no_secret_is_kept() {
     let rotated = stage.done(Method::POST, &format!("{ROOT}/{id}/rotate"), Value::Null).await;
     let mut places = vec![("log".to_owned(), stage.log.text().into_bytes())];
     places.push(("answers".to_owned(), stage.done(Method::GET, ROOT, Value::Null).await.to_string().into_bytes()));
-    for entry in std::fs::read_dir(stage.folder.path()).unwrap() {
-        let path = entry.unwrap().path();
-        places.push((path.display().to_string(), std::fs::read(path).unwrap()));
-    }
+    places.extend(stage.kept().await);
     for secret in [secret.as_str(), rotated["key"].as_str().unwrap()] {
         for (name, content) in &places {
             assert!(!content.windows(secret.len()).any(|window| window == secret.as_bytes()), "{name}");

@@ -22,6 +22,7 @@ fn routes() -> Vec<Route> {
     let (references, integrations, keys): (&[&str], &[&str], &[&str]) =
         (&["ref-b", "ref-closed"], &["int-b", "int-closed"], &["vk-b"]);
     let workspaces: &[&str] = &["ws-b"];
+    let (configs, api_keys): (&[&str], &[&str]) = (&["config-b"], &["key-b", "key-organisation"]);
     let mut routes = vec![
         route(Method::PUT, "/v1/secret-references/{}", json!({"description": "x"}), references),
         route(Method::PUT, "/v1/integrations/{}", json!({"description": "x"}), integrations),
@@ -32,6 +33,10 @@ fn routes() -> Vec<Route> {
         route(Method::DELETE, "/v1/integrations/{}/models?slugs=x", Value::Null, integrations),
         route(Method::PUT, "/v1/virtual-keys/{}", json!({"note": "x"}), keys),
         route(Method::PUT, "/v1/providers/{}", json!({"note": "x"}), keys),
+        route(Method::PUT, "/v1/configs/{}", json!({"name": "x"}), configs),
+        route(Method::GET, "/v1/configs/{}/versions", Value::Null, configs),
+        route(Method::PUT, "/v1/api-keys/{}", json!({"name": "x"}), api_keys),
+        route(Method::POST, "/v1/api-keys/{}/rotate", json!({}), api_keys),
         route(Method::PUT, "/v1/admin/workspaces/{}", json!({"description": "x"}), workspaces),
         route(Method::GET, "/v1/admin/workspaces/{}/users", Value::Null, workspaces),
         route(Method::POST, "/v1/admin/workspaces/{}/users", json!({"users": [{"id": "u"}]}), workspaces),
@@ -44,6 +49,8 @@ fn routes() -> Vec<Route> {
         ("/v1/integrations/{}", integrations),
         ("/v1/virtual-keys/{}", keys),
         ("/v1/providers/{}", keys),
+        ("/v1/configs/{}", configs),
+        ("/v1/api-keys/{}", api_keys),
         ("/v1/admin/workspaces/{}", workspaces),
     ] {
         routes.push(route(Method::GET, path, Value::Null, foreign));
@@ -91,6 +98,20 @@ impl Neighbours {
                 json!({"name": slug, "slug": slug, "provider": "openai", "key": "sk", "workspace_id": workspace});
             let made = stage.done(Method::POST, "/v1/virtual-keys", body).await;
             ids.push((slug.to_owned(), made["id"].as_str().unwrap().to_owned()));
+        }
+        for (name, workspace) in [("config-a", "ws-a"), ("config-b", "ws-b"), ("config-open", "")] {
+            let body = json!({"name": name, "config": {"retry": {"attempts": 1}}, "workspace_id": workspace});
+            let made = stage.done(Method::POST, "/v1/configs", body).await;
+            ids.push((name.to_owned(), made["id"].as_str().unwrap().to_owned()));
+        }
+        for (name, path, workspace) in [
+            ("key-a", "workspace/service", "ws-a"),
+            ("key-b", "workspace/service", "ws-b"),
+            ("key-organisation", "organisation/service", ""),
+        ] {
+            let body = json!({"name": name, "scopes": [], "workspace_id": workspace});
+            let made = stage.done(Method::POST, &format!("/v1/api-keys/{path}"), body).await;
+            ids.push((name.to_owned(), made["id"].as_str().unwrap().to_owned()));
         }
         let a = stage.key("", &ws_a, Role::Admin, &[]).await;
         let other = stage.another_organisation().await;
@@ -160,6 +181,21 @@ async fn lists_hold_only_what_the_caller_may_know_of() {
             assert_eq!(tells(&foreign), tells(&missing), "{path}");
         }
     }
+    for (path, visible) in [("/v1/configs", &["config-a", "config-open"][..]), ("/v1/api-keys", &["key-a"])] {
+        let list = stage.send_as(a, Method::GET, path, Value::Null).await.json();
+        let mut names: Vec<_> =
+            list["data"].as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
+        names.sort_unstable();
+        assert_eq!((&*names, &list["total"]), (visible, &json!(visible.len())), "{path}");
+        let foreign = stage.send_as(a, Method::GET, &format!("{path}?workspace_id=ws-b"), Value::Null).await;
+        let missing = stage.send_as(a, Method::GET, &format!("{path}?workspace_id=ws-none"), Value::Null).await;
+        assert_eq!(tells(&foreign), tells(&missing), "{path}");
+        let list = stage.send_as(stranger, Method::GET, path, Value::Null).await.json();
+        assert!(list["data"].as_array().unwrap().iter().all(|row| row["name"] == "test"), "{path}: {list}");
+    }
+    let log = stage.send_as(stranger, Method::GET, "/v1/audit-logs", Value::Null).await.json();
+    assert!(log["records"].as_array().unwrap().iter().all(|record| record["resource_type"] == "api_key"), "{log}");
+    assert_eq!(stage.send_as(a, Method::GET, "/v1/audit-logs", Value::Null).await.status, 403);
     // Of a shared integration a workspace sees its own access.
     let shared = stage.send_as(a, Method::GET, "/v1/integrations/int-open/workspaces", Value::Null).await.json();
     assert_eq!((&shared["total"], &shared["workspaces"][0]["slug"]), (&json!(1), &json!("ws-a")), "{shared}");
@@ -178,7 +214,12 @@ async fn nothing_of_anothers_can_be_named_in_a_body() {
     let mapping = |name: &str| json!([{"target_field": "key", "secret_reference_id": name}]);
     // (path, body, field, names of another's, how the field is written)
     type Write = fn(&str) -> Value;
-    let cases: [(&str, &Value, &str, &[&str], Write); 6] = [
+    let api_key = json!({"name": "n", "scopes": []});
+    let config = json!({"name": "n", "config": {"retry": {"attempts": 1}}});
+    let cases: [(&str, &Value, &str, &[&str], Write); 9] = [
+        ("/v1/configs", &config, "workspace_id", &["ws-b"], |name| json!(name)),
+        ("/v1/api-keys/workspace/service", &api_key, "workspace_id", &["ws-b"], |name| json!(name)),
+        ("/v1/api-keys/workspace/service", &api_key, "defaults", &["config-b"], |name| json!({"config_id": name})),
         ("/v1/integrations", &integration, "workspace_id", &["ws-b"], |name| json!(name)),
         ("/v1/virtual-keys", &virtual_key, "workspace_id", &["ws-b"], |name| json!(name)),
         ("/v1/providers", &provider, "integration_id", &["int-b", "int-closed"], |name| json!(name)),
