@@ -3,6 +3,8 @@
 pub mod durability;
 pub mod measure;
 pub mod replicas;
+pub mod schema;
+pub mod tools;
 
 use std::{
     fs,
@@ -21,7 +23,7 @@ use sidekey::{
         key::{Hasher, token_sha256},
         store::{Kind, Location, Store},
     },
-    seal::signature::SigningKey,
+    seal::{identity::Identity, signature::SigningKey},
 };
 
 use crate::{
@@ -80,6 +82,13 @@ impl Home {
         let signing = SigningKey::generate().expect("a key").expose().expect("a key");
         fs::write(folder.join("signing-key.pem"), &*signing).expect("a file");
         Self::new(folder, format!("database_url_file: {}\n", folder.join("database-url").display()))
+    }
+
+    /// With somebody to seal to.
+    pub fn sealing(mut self) -> Self {
+        let recipient = Identity::generate().expect("an identity").recipient();
+        self.database.push_str(&format!("sealing: {{recipients: [{recipient}]}}\n"));
+        self
     }
 
     fn new(folder: &Path, database: String) -> Self {

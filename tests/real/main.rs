@@ -162,5 +162,12 @@ fn main() -> ExitCode {
         control_plane::replicas::are_one_control_plane,
         control_plane::replicas::leave_a_newer_schema_alone,
         control_plane::replicas::notice_without_being_told,
+        control_plane::tools::portkey_python_drives_it,
+        control_plane::tools::portkey_node_drives_it,
+        control_plane::tools::curl_examples_work,
+        control_plane::schema::is_kept_on_sqlite,
+        control_plane::schema::is_kept_on_postgres,
+        control_plane::schema::of_portkey_is_kept_on_sqlite,
+        control_plane::schema::of_portkey_is_kept_on_postgres,
     ])
 }
