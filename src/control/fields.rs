@@ -64,6 +64,9 @@ impl Body {
     pub fn fields(&self) -> Result<Fields<'_>, Refusal> {
         let text = std::str::from_utf8(&self.0).map_err(|_| Refusal::invalid("the body is not UTF-8"))?;
         let raw: &RawValue = serde_json::from_str(text).map_err(|_| Refusal::invalid("the body is not JSON"))?;
+        if holds_nul(text) {
+            return Err(Refusal::invalid("the body holds a NUL character"));
+        }
         Fields::of(String::new(), raw).ok_or_else(|| Refusal::invalid("the body is not a JSON object"))
     }
 
@@ -341,5 +344,32 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
         }
 
         deserializer.deserialize_map(Collect).map(Members)
+    }
+}
+
+/// Whether JSON text holds the escape of NUL, which no text of PostgreSQL can. In the open it is no JSON.
+fn holds_nul(json: &str) -> bool {
+    json.match_indices("u0000").any(|(at, _)| {
+        let before = json[..at].bytes().rev().take_while(|byte| *byte == b'\\').count();
+        before % 2 == 1
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_escaped_nul_is_found_and_an_escaped_backslash_is_not_one() {
+        let cases = [
+            (r#"{"a":"b\u0000"}"#, true),
+            (r#"{"a":"\\\u0000"}"#, true),
+            (r#"{"a":"\\u0000"}"#, false),
+            (r#"{"u0000":"u0000"}"#, false),
+            (r#"{"a":"\u00001"}"#, true),
+        ];
+        for (json, expected) in cases {
+            assert_eq!(holds_nul(json), expected, "{json}");
+        }
     }
 }

@@ -40,6 +40,7 @@ pub(super) fn routes(control: Arc<Control>) -> Router {
         .route("/readyz", routing::get(ready))
         .fallback(async || Refusal::no_such_path())
         .method_not_allowed_fallback(async || Refusal::no_such_method())
+        .layer(middleware::from_fn(refuse_nul))
         .layer(middleware::from_fn(log))
         .with_state(control)
 }
@@ -94,6 +95,15 @@ async fn ready(State(control): State<Arc<Control>>) -> Response {
             let body = json!({ "ready": false, "reasons": ["the database does not answer"] });
             (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
         }
+    }
+}
+
+/// No name and no filter holds a NUL character, and no text of PostgreSQL can.
+async fn refuse_nul(request: Request, next: Next) -> Response {
+    let uri = request.uri();
+    match uri.path().contains("%00") || uri.query().is_some_and(|query| query.contains("%00")) {
+        true => Refusal::invalid("the address holds a NUL character").into_response(),
+        false => next.run(request).await,
     }
 }
 

@@ -131,6 +131,8 @@ async fn what_is_not_served_is_answered_in_the_same_shape() {
         (Method::GET, "/secret-references/none", 404, "AB08"),
         (Method::GET, "/v1/secret-references/%2e%2e", 404, "AB08"),
         (Method::PUT, "/secret-references/none", 400, "AB01"),
+        (Method::GET, "/secret-references/a%00b", 400, "AB01"),
+        (Method::GET, "/v1/secret-references?search=%00", 400, "AB01"),
     ];
     for (method, target, status, code) in cases {
         let reply = stage.send(method, target, Value::Null).await;
