@@ -5,7 +5,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
-use std::{fs, hint::black_box, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{
+    fs,
+    hint::black_box,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hmac::{Hmac, KeyInit, Mac};
@@ -96,7 +102,7 @@ fn stream(criterion: &mut Criterion) {
         let feed = Arc::new(Feed::default());
         feed.swap(Arc::new(snapshot));
         let mut settings = proxy::Settings::new(url.parse().unwrap());
-        settings.listen = vec![(Ipv4Addr::LOCALHOST, 0).into()];
+        settings.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()];
         let cache = resolve::Settings {
             ttl: Duration::from_secs(300),
             jitter_ratio: 0.0,
@@ -115,7 +121,7 @@ fn stream(criterion: &mut Criterion) {
         let dialect = Portkey::new(sidekey::dialect::portkey::Settings::default());
         let proxy = Proxy::new(&settings, feed, dialect, resolver, clients, metrics).unwrap();
         let server = Server::bind(&settings).unwrap();
-        let address = server.addresses()[0];
+        let address = server.addresses()[0].tcp().unwrap();
         tokio::spawn(server.run(Arc::new(proxy), Shutdown::new()));
         (address, gateway)
     });
