@@ -37,8 +37,9 @@ use crate::{
     dialect::portkey::Portkey,
     egress::{Transport, TrustError},
     feed::{
-        Feed,
-        file::{Admit, FileSource, Reload},
+        Admit, Feed, Linker, Source,
+        control_plane::ControlPlaneSource,
+        file::{FileSource, Reload},
     },
     manager::registry::{Registry, RegistrySettings},
     metric::Metrics,
@@ -166,18 +167,28 @@ impl Sidecar {
         let sharing = end.clone();
         background.spawn(async move { counting.share(sharing).await });
         background.spawn(keep_cache(Arc::clone(&feed), Arc::clone(&resolver), end.clone()));
-        let source = config
-            .snapshot
-            .map(|settings| FileSource::new(settings, admit(registry), Arc::clone(&metrics)).opening(opener.clone()));
+        let linker = Linker { admit: admit(registry), opener: opener.clone() };
         if let Some(opener) = &opener {
             background.spawn(keep_identities(Arc::clone(opener), end.clone()));
         }
-        let reload = source.as_ref().map(FileSource::reload);
-        match source {
-            Some(source) => {
-                background.spawn(source.run(Arc::clone(&feed), end.clone()));
-                first_attempt(&feed).await;
+        let (source, stop) = (Arc::clone(&feed), end.clone());
+        let reload = match config.snapshot {
+            Some(Source::File(settings)) => {
+                let file = FileSource::new(settings, linker, Arc::clone(&metrics));
+                let reload = file.reload();
+                background.spawn(file.run(source, stop));
+                Some(reload)
             }
+            Some(Source::ControlPlane(settings)) => {
+                let control_plane = ControlPlaneSource::new(settings, linker, Arc::clone(&metrics));
+                let reload = control_plane.reload();
+                background.spawn(control_plane.run(source, stop));
+                Some(reload)
+            }
+            None => None,
+        };
+        match reload {
+            Some(_) => first_attempt(&feed).await,
             None => warn!("No snapshot is configured, every request is answered 503."),
         }
         let prewarming = Arc::new(AtomicBool::new(config.prewarm.choice != Choice::None));

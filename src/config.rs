@@ -52,7 +52,7 @@ pub struct Config {
     /// `webhook_listen`, `webhooks.*`; `None` = no webhooks.
     pub webhooks: Option<push::Settings>,
     /// `snapshot.*`; `None` = no source, never ready.
-    pub snapshot: Option<feed::file::Settings>,
+    pub snapshot: Option<feed::Source>,
     /// `sealing.identity_file`: opens sealed values; `None` = each of them is a fault.
     pub identity_file: Option<PathBuf>,
     /// `unmatched`, `destination.*`, `passthrough.*`.
@@ -133,7 +133,9 @@ impl Config {
     fn read(reader: &mut Reader<'_>) -> Self {
         sections::unbuilt(reader);
         let clients = sections::clients(reader);
-        let proxy = sections::proxy(reader, clients.authenticates());
+        let mut proxy = sections::proxy(reader, clients.authenticates());
+        let snapshot = sections::snapshot(reader);
+        proxy.control_plane = sections::admin_api(snapshot.as_ref());
         let managers = sections::managers(reader);
         let admin = sections::admin(reader, &proxy.listen);
         let taken: Vec<_> = proxy.listen.iter().filter_map(proxy::Address::tcp).chain([admin.listen]).collect();
@@ -142,7 +144,7 @@ impl Config {
             admin,
             proxy,
             clients,
-            snapshot: sections::snapshot(reader),
+            snapshot,
             identity_file: reader.optional("sealing.identity_file", value::readable_file),
             dialect: sections::dialect(reader),
             cache: sections::cache(reader, managers.bounds.fetch_deadline),

@@ -1,9 +1,13 @@
 //! The current snapshot: one atomic pointer, filled from a source, keeping the last good one.
 //!
-//! A source ([`mod@file`]) loads and links away from the runtime's workers and calls [`Feed::swap`] or [`Feed::refuse`]; nothing
+//! A source ([`mod@file`] or [`control_plane`]) loads and links away from the runtime's workers and calls [`Feed::swap`] or [`Feed::refuse`]; nothing
 //! that fails ever replaces what is there. Readers take one pointer and hold it for the length of a request.
 
+pub mod control_plane;
 pub mod file;
+mod publisher;
+
+pub use publisher::{Admit, Linker};
 
 use std::{
     sync::Arc,
@@ -20,6 +24,15 @@ use crate::model::{Problem, Snapshot};
 pub struct Feed {
     current: ArcSwapOption<Snapshot>,
     status: watch::Sender<Status>,
+}
+
+/// `snapshot.*`: where snapshots come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// `snapshot.file`.
+    File(file::Settings),
+    /// `snapshot.control_plane`.
+    ControlPlane(control_plane::Settings),
 }
 
 /// What is loaded and what went wrong last, for readiness, metrics and whoever waits for a swap.
@@ -42,6 +55,8 @@ pub struct Loaded {
     pub generated_at: Option<SystemTime>,
     /// From where.
     pub origin: Origin,
+    /// When the source last said that this is what it has; a file says nothing.
+    pub confirmed_at: Option<SystemTime>,
 }
 
 /// Where a snapshot was loaded from.
@@ -90,6 +105,16 @@ impl Feed {
         self.status.send_if_modified(|status| status.refused.take().is_some());
     }
 
+    /// Notes that the source says now that what is loaded is what it has.
+    pub fn confirm_now(&self) {
+        self.status.send_modify(|status| {
+            status.refused = None;
+            if let Some(loaded) = &mut status.loaded {
+                (loaded.origin, loaded.confirmed_at) = (Origin::Source, Some(SystemTime::now()));
+            }
+        });
+    }
+
     /// What is loaded and what went wrong last.
     pub fn status(&self) -> Status {
         self.status.borrow().clone()
@@ -101,7 +126,8 @@ impl Feed {
         self.status.subscribe()
     }
 
-    /// Age of the current snapshot: time since the control plane made it or, where it does not say, since it was loaded.
+    /// Age of the current snapshot: time since the source said that it has no other; where it says nothing, since the
+    /// snapshot was made; where that is not known, since it was loaded.
     pub fn age(&self) -> Option<Duration> {
         self.status.borrow().loaded.map(|loaded| loaded.age(SystemTime::now()))
     }
@@ -111,7 +137,7 @@ impl Feed {
         self.current.store(Some(snapshot));
         self.status.send_modify(|status| {
             status.generation += 1;
-            status.loaded = Some(Loaded { at: SystemTime::now(), generated_at, origin });
+            status.loaded = Some(Loaded { at: SystemTime::now(), generated_at, origin, confirmed_at: None });
             match origin {
                 Origin::Source => status.refused = None,
                 Origin::LastGood => {}
@@ -129,9 +155,9 @@ impl Default for Feed {
 // === impl Loaded ===
 
 impl Loaded {
-    /// Age at `now`; zero for a snapshot from the future.
+    /// Age at `now`, see [`Feed::age`]; zero for a snapshot from the future.
     pub fn age(&self, now: SystemTime) -> Duration {
-        now.duration_since(self.generated_at.unwrap_or(self.at)).unwrap_or_default()
+        now.duration_since(self.confirmed_at.or(self.generated_at).unwrap_or(self.at)).unwrap_or_default()
     }
 }
 
@@ -176,10 +202,11 @@ mod tests {
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
         let made = |before: u64| Some(at - Duration::from_secs(before));
         for (generated_at, elapsed, age) in [(None, 5, 5), (made(100), 5, 105), (made(0), 0, 0)] {
-            let loaded = Loaded { at, generated_at, origin: Origin::Source };
+            let loaded = Loaded { at, generated_at, origin: Origin::Source, confirmed_at: None };
             assert_eq!(loaded.age(at + Duration::from_secs(elapsed)), Duration::from_secs(age));
         }
-        let from_the_future = Loaded { at, generated_at: Some(at + Duration::from_secs(60)), origin: Origin::Source };
+        let from_the_future =
+            Loaded { at, generated_at: Some(at + Duration::from_secs(60)), origin: Origin::Source, confirmed_at: None };
         assert_eq!(from_the_future.age(at), Duration::ZERO);
     }
 }

@@ -58,7 +58,8 @@ pub struct Metrics {
     pub snapshot_loaded_timestamp_seconds: Gauge<f64, AtomicU64>,
     /// Age in seconds of the current snapshot when it was last asked for.
     pub snapshot_age_seconds: Gauge<f64, AtomicU64>,
-    /// Snapshots loaded, by outcome (`swapped`, `unchanged`, `refused`).
+    /// Snapshots loaded, by outcome (`swapped`, `unchanged`, `refused`; of a feed also `unsigned`, `forged`, `replayed`,
+    /// `unreachable`).
     pub snapshot_loads: Family<OutcomeLabels, Counter>,
     /// Objects of the current snapshot that are set aside.
     pub snapshot_set_aside: Gauge,

@@ -11,7 +11,11 @@ use crate::{
     clients::{self, AlertSettings, Auth, OnFailure, SharedSettings, StoreSettings},
     dialect::portkey,
     egress,
-    feed::file,
+    feed::{
+        Source,
+        control_plane::{self, Address},
+        file,
+    },
     manager::{
         self, Budget, Budgets,
         registry::{
@@ -37,9 +41,7 @@ const GIB: u64 = 1 << 30;
 
 /// What later versions bring. Accepted and ignored, such a key would promise a protection that is not there.
 pub fn unbuilt(reader: &mut Reader<'_>) {
-    const CONTROL_PLANE: &str = "there is no control plane yet, use snapshot.file";
-    reader.later("snapshot.control_plane", CONTROL_PLANE);
-    reader.later("control_plane", CONTROL_PLANE);
+    reader.later("control_plane", "a sidecar names its control plane by snapshot.control_plane.url");
 }
 
 /// `client_auth`, `api_key_hash_file`, `workspace`, `limits.price_file`, `limits.redis.*`, `limits.alerts.*`.
@@ -218,15 +220,64 @@ pub fn admin(reader: &mut Reader<'_>, taken: &[proxy::Address]) -> admin::Settin
 }
 
 /// `snapshot.*`.
-pub fn snapshot(reader: &mut Reader<'_>) -> Option<file::Settings> {
+pub fn snapshot(reader: &mut Reader<'_>) -> Option<Source> {
     let file = reader.optional("snapshot.file", value::path);
-    let strict = reader.flag("snapshot.strict", true);
+    let address = control_plane(reader);
+    let fed = reader.is_set("snapshot.control_plane.url");
+    // A file comes from a build that can refuse it; a feed must not stand still for one object.
+    let strict = reader.flag("snapshot.strict", !fed);
     let last_good = reader.optional("snapshot.last_good_file", value::path);
     let max_age = some(reader.secs("snapshot.max_age_secs", 0, 0..=30 * DAY));
     if file.is_some() && file == last_good {
         reader.problem("snapshot.last_good_file", "is snapshot.file itself; name another file");
     }
-    Some(file::Settings { strict, last_good, max_age, ..file::Settings::new(file?) })
+    if file.is_some() && fed {
+        reader.problem("snapshot.file", "stands beside snapshot.control_plane; a snapshot has one source, remove one");
+    }
+    match (file, address) {
+        (Some(path), _) => {
+            Some(Source::File(file::Settings { strict, last_good, max_age, ..file::Settings::new(path) }))
+        }
+        (None, Some(address)) => Some(Source::ControlPlane(control_plane::Settings {
+            strict,
+            last_good,
+            max_age,
+            ..control_plane::Settings::new(address)
+        })),
+        (None, None) => None,
+    }
+}
+
+/// `snapshot.control_plane.*`.
+fn control_plane(reader: &mut Reader<'_>) -> Option<Address> {
+    const URL: &str = "snapshot.control_plane.url";
+    let url = reader.optional(URL, value::base_url);
+    let token_file = reader.optional("snapshot.control_plane.token_file", value::readable_file);
+    let ca_file = reader.optional("snapshot.control_plane.ca_file", value::readable_file);
+    let public_key_file = reader.optional("snapshot.control_plane.public_key_file", value::readable_file);
+    let rest = ["token_file", "ca_file", "public_key_file"];
+    let rest = rest.map(|key| (key, reader.is_set(&format!("snapshot.control_plane.{key}"))));
+    match (reader.is_set(URL), rest) {
+        (true, [(_, false), ..]) => reader.problem(URL, "needs snapshot.control_plane.token_file beside it"),
+        (false, rest) if rest.iter().any(|(_, set)| *set) => {
+            reader.problem(URL, "is not set, without which the rest of snapshot.control_plane has no effect");
+        }
+        (true | false, _) => {}
+    }
+    if ca_file.is_some() && url.as_ref().is_some_and(|url| url.scheme() == "http") {
+        reader.problem("snapshot.control_plane.ca_file", "has no effect on an http address; use https, or remove it");
+    }
+    Some(Address { url: url?, token_file: token_file?, ca_file, public_key_file })
+}
+
+/// Where admin paths go: to the control plane that the snapshot comes from.
+pub fn admin_api(snapshot: Option<&Source>) -> Option<UpstreamSettings> {
+    match snapshot? {
+        Source::File(_) => None,
+        Source::ControlPlane(control_plane::Settings { address: Address { url, ca_file, .. }, .. }) => {
+            Some(UpstreamSettings { ca_file: ca_file.clone(), ..UpstreamSettings::new(url.clone()) })
+        }
+    }
 }
 
 /// `dialect`, `unmatched`, `destination.*`, `passthrough.*`.

@@ -87,6 +87,19 @@ impl VerifyingKey {
         key.try_into().map(Self).map_err(|_| NotAKey::Public)
     }
 
+    /// Reads a file of them: one PEM after the other, or the base64 of one without its lines around, as some tools keep it.
+    ///
+    /// # Errors
+    /// [`NotAKey::Public`].
+    pub fn parse_all(text: &str) -> Result<Vec<Self>, NotAKey> {
+        const BEGIN: &str = "-----BEGIN ";
+        if !text.contains(BEGIN) {
+            return Self::parse(&format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", text.trim()))
+                .map(|key| vec![key]);
+        }
+        text.split(BEGIN).skip(1).map(|rest| Self::parse(&format!("{BEGIN}{rest}"))).collect()
+    }
+
     /// `SubjectPublicKeyInfo` in PEM.
     pub fn to_pem(self) -> String {
         let body = STANDARD.encode([&PUBLIC_PREFIX[..], &self.0].concat());
@@ -130,6 +143,18 @@ mod tests {
         let key = SigningKey::parse(private).unwrap();
         assert_eq!(key.verifying(), VerifyingKey::parse(public).unwrap());
         assert_eq!(key.verifying().to_pem(), public);
+    }
+
+    #[test]
+    fn a_file_holds_several_keys_or_one_without_its_lines() {
+        let keys = [0; 2].map(|_| SigningKey::generate().unwrap().verifying());
+        let both = keys.map(VerifyingKey::to_pem).join("# the next one\n");
+        assert_eq!(VerifyingKey::parse_all(&both).unwrap(), keys);
+        let bare = keys[0].to_pem().lines().nth(1).unwrap().to_owned();
+        assert_eq!(VerifyingKey::parse_all(&format!("{bare}\n")).unwrap(), keys[..1]);
+        for text in ["", "x", &both[..both.len() - 40]] {
+            assert!(VerifyingKey::parse_all(text).is_err(), "{text}");
+        }
     }
 
     #[test]

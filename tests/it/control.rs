@@ -7,6 +7,7 @@ mod configs;
 mod conformance;
 mod feed;
 mod feedable;
+mod followed;
 mod integrations;
 mod isolation;
 mod mappings;

@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path};
 
-use sidekey::config::{Config, ControlPlaneConfig, Key};
+use sidekey::{
+    config::{Config, ControlPlaneConfig, Key},
+    feed::Source,
+};
 
 /// Text of a file of the repository.
 fn text(name: &str) -> String {
@@ -89,7 +92,8 @@ fn undocumented(file: &str, keys: Vec<Key>) -> Vec<String> {
 #[test]
 fn the_small_example_is_a_configuration() {
     let config = Config::parse("sidecar.yaml", &text("config/sidecar.yaml"), []).unwrap();
-    assert_eq!(config.snapshot.unwrap().path, Path::new("config/snapshot.example.json"));
+    let Some(Source::File(settings)) = config.snapshot else { panic!("{:?}", config.snapshot) };
+    assert_eq!(settings.path, Path::new("config/snapshot.example.json"));
 }
 
 #[test]

@@ -132,6 +132,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Config,
+        feed::Source,
         model::{Caller, LinkRules, link},
     };
 
@@ -156,7 +157,8 @@ mod tests {
             let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
             let text = stage.configuration(address, address, "http://gateway.example:8787");
             let config = Config::parse("dev", &text, []).unwrap();
-            let json = fs::read(config.snapshot.unwrap().path).unwrap();
+            let Some(Source::File(settings)) = config.snapshot else { panic!("{:?}", config.snapshot) };
+            let json = fs::read(settings.path).unwrap();
             let snapshot = link(&json, &LinkRules::STRICT).unwrap();
             assert!(snapshot.entity(VIRTUAL_KEY, &Caller::default()).is_ok());
             assert_eq!(&*snapshot.references[0].slug, REFERENCE);

@@ -105,8 +105,8 @@ pub(super) fn stamp(path: &Path) -> io::Result<Stamp> {
     })
 }
 
-/// Replaces the file at `path` as a whole, readable by its owner only. Blocks.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Replaces the file at `path` as a whole by `parts`, readable by its owner only. Blocks.
+pub(in crate::feed) fn replace(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let directory = parent(path);
     let mut draft_name = std::ffi::OsString::from(".");
@@ -119,7 +119,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         _ => {}
     }
     let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).and_then(|mut file| {
-        file.write_all(bytes)?;
+        parts.iter().try_for_each(|part| file.write_all(part))?;
         file.sync_all()
     });
     if let Err(error) = written.and_then(|()| fs::rename(&draft, path)) {

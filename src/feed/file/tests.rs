@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::{task::JoinHandle, time::timeout};
 
 use super::*;
-use crate::feed::{Origin, Status};
+use crate::{feed::Status, metric::OutcomeLabels};
 
 /// Longer than any machine needs, shorter than the poll: what arrives in time came by notice.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -26,7 +26,8 @@ struct Running {
 impl Running {
     fn start(settings: Settings) -> Self {
         let (feed, metrics) = (Arc::new(Feed::default()), Arc::new(Metrics::new()));
-        let source = FileSource::new(settings, Arc::new(|_, _, _| Ok(())), Arc::clone(&metrics));
+        let linker = Linker { admit: Arc::new(|_, _, _| Ok(())), opener: None };
+        let source = FileSource::new(settings, linker, Arc::clone(&metrics));
         let (reload, cancel) = (source.reload(), CancellationToken::new());
         let task = tokio::spawn(source.run(Arc::clone(&feed), cancel.clone()));
         Self { feed, metrics, reload, cancel, task }
@@ -209,7 +210,7 @@ fn keeping_never_writes_through_what_lies_in_the_way() {
     let (victim, good) = (dir.path().join("victim"), dir.path().join("good.json"));
     fs::write(&victim, "untouched").unwrap();
     symlink(&victim, dir.path().join(".good.json.new")).unwrap();
-    disk::replace(&good, b"content").unwrap();
+    disk::replace(&good, &[b"content"]).unwrap();
     assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
     assert_eq!(fs::read_to_string(&good).unwrap(), "content");
 }
