@@ -3,7 +3,10 @@
 //! On SQLite, or on the PostgreSQL of `CONTROL_TESTS_DATABASE_URL`, where each stage has a database of its own
 //! (`tests/components/postgres cargo test --test it -- control::`).
 
-use std::{env, fs, path::Path};
+#[cfg(feature = "postgres")]
+mod postgres;
+
+use std::{fs, path::Path};
 
 use http::Method;
 use serde_json::{Value, json};
@@ -18,11 +21,10 @@ use sidekey::{
     seal::{
         Place,
         identity::{Identities, Identity},
-        signature::SigningKey,
     },
     telemetry::{self, Capture, Level},
 };
-use sqlx::{AssertSqlSafe, PgPool, Row as _, SqlitePool};
+use sqlx::{AssertSqlSafe, SqlitePool};
 use tempfile::TempDir;
 use tracing::subscriber::DefaultGuard;
 
@@ -58,9 +60,8 @@ impl Stage {
         let subscriber = telemetry::subscriber(Level::TRACE, None, telemetry::Format::Json, log.clone()).unwrap();
         let _logging = tracing::subscriber::set_default(subscriber);
         let folder = tempfile::tempdir().unwrap();
-        if let Ok(url) = env::var("CONTROL_TESTS_DATABASE_URL") {
-            prepare_postgres(folder.path(), &url).await;
-        }
+        #[cfg(feature = "postgres")]
+        postgres::prepare(folder.path()).await;
         let identity = Identity::generate().unwrap();
         let config = config(folder.path(), &identity.recipient().to_string(), more);
         let control = ControlPlane::start(config).await.unwrap();
@@ -119,16 +120,14 @@ impl Stage {
             "INSERT INTO organisations (id, name, version, created_at) VALUES ('{id}', 'other', 0, {})",
             i64::MAX
         );
-        if let Ok(url) = fs::read_to_string(self.folder.path().join(URL_FILE)) {
-            let pool = PgPool::connect(&url).await.unwrap();
-            sqlx::query(AssertSqlSafe(sql)).execute(&pool).await.unwrap();
-            pool.close().await;
-        } else {
-            let url = format!("sqlite:{}", self.folder.path().join("control.db").display());
-            let pool = SqlitePool::connect(&url).await.unwrap();
-            sqlx::query(AssertSqlSafe(sql)).execute(&pool).await.unwrap();
-            pool.close().await;
+        #[cfg(feature = "postgres")]
+        if postgres::execute(self.folder.path(), &sql).await {
+            return id;
         }
+        let url = format!("sqlite:{}", self.folder.path().join("control.db").display());
+        let pool = SqlitePool::connect(&url).await.unwrap();
+        sqlx::query(AssertSqlSafe(sql)).execute(&pool).await.unwrap();
+        pool.close().await;
         id
     }
 
@@ -168,16 +167,8 @@ impl Stage {
             let path = entry.unwrap().path();
             kept.push((path.display().to_string(), fs::read(path).unwrap()));
         }
-        let Ok(url) = fs::read_to_string(self.folder.path().join(URL_FILE)) else { return kept };
-        let pool = PgPool::connect(&url).await.unwrap();
-        let tables = sqlx::query("SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'");
-        for table in tables.fetch_all(&pool).await.unwrap() {
-            let table: String = table.get(0);
-            let rows = AssertSqlSafe(format!("SELECT COALESCE(string_agg(t::text, ' '), '(empty)') FROM {table} t"));
-            let text: String = sqlx::query(rows).fetch_one(&pool).await.unwrap().get(0);
-            kept.push((table, text.into_bytes()));
-        }
-        pool.close().await;
+        #[cfg(feature = "postgres")]
+        kept.extend(postgres::kept(self.folder.path()).await);
         kept
     }
 
@@ -204,20 +195,6 @@ pub fn config(folder: &Path, recipient: &str, more: &str) -> ControlPlaneConfig 
     };
     let text = format!("listen: 127.0.0.1:0\n{database}\nsealing: {{recipients: [{recipient}]}}\n{more}");
     ControlPlaneConfig::parse("control-plane.yaml", &text, []).unwrap()
-}
-
-/// Makes a database, and the files that a control plane on PostgreSQL has to be given.
-async fn prepare_postgres(folder: &Path, url: &str) {
-    let name = format!("control_{}", Object::new_id().replace('-', ""));
-    let pool = PgPool::connect(url).await.unwrap();
-    // Copied from the template one after the other.
-    sqlx::query("SELECT pg_advisory_lock(1)").execute(&pool).await.unwrap();
-    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&pool).await.unwrap();
-    pool.close().await;
-    let (server, _) = url.rsplit_once('/').unwrap();
-    fs::write(folder.join(URL_FILE), format!("{server}/{name}")).unwrap();
-    fs::write(folder.join("api-key-hash"), &*Hasher::generate().unwrap()).unwrap();
-    fs::write(folder.join("signing-key.pem"), &*SigningKey::generate().unwrap().expose().unwrap()).unwrap();
 }
 
 /// Status and message of a refusal, in the shape that every refusal has.
