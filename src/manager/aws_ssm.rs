@@ -7,7 +7,12 @@
 //! Requests are signed by hand: the service's SDK is large, and this is one operation of a hundred and fifty.
 //! Source: the API reference of Systems Manager.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use aws_credential_types::Credentials;
@@ -43,6 +48,8 @@ pub(super) struct Service {
     identities: Identities,
     wire: Wire,
     budget: Budget,
+    /// Tells access keys apart.
+    keys: RandomState,
 }
 
 /// One identity at the Parameter Store.
@@ -65,7 +72,7 @@ struct Inner {
 impl Service {
     pub(super) fn new(identities: Identities) -> Self {
         let (wire, budget) = (Wire::new(&identities), Budget::new(identities.bounds().fetch_deadline));
-        Self { identities, wire, budget }
+        Self { identities, wire, budget, keys: RandomState::new() }
     }
 
     /// Whether an `aws_ssm` reference of this shape can and may be used.
@@ -88,7 +95,7 @@ impl ParameterStore {
     /// # Errors
     /// [`FailureClass::Misconfigured`] with a reason.
     pub(super) fn new(auth: &AwsAuth, service: &Arc<Service>) -> Result<Self, FetchError> {
-        let (caller, account) = (service.identities.caller(auth)?, account(&auth.method));
+        let (caller, account) = (service.identities.caller(auth)?, account(&auth.method, &service.keys));
         let inner = Inner { service: Arc::clone(service), caller, account, batches: Batches::default() };
         Ok(Self { inner: Arc::new(inner), region: auth.region.clone() })
     }
@@ -233,11 +240,34 @@ const fn may_be_about_one(class: FailureClass) -> bool {
     }
 }
 
-/// What stands for the account of an identity: its number where it is known, else the identity itself.
-fn account(method: &AwsMethod) -> Arc<str> {
+/// What stands for the account of an identity: its number where it is known, else the identity itself. An access key counts
+/// with its secret, as one nobody can guess: whoever has only heard of an id must not use up its owner's turns.
+fn account(method: &AwsMethod, keys: &RandomState) -> Arc<str> {
     match method {
-        AwsMethod::AccessKey { access_key_id, .. } => access_key_id.expose_str().unwrap_or_default().into(),
+        AwsMethod::AccessKey { access_key_id, secret_access_key } => {
+            let key = (access_key_id.expose(), secret_access_key.expose());
+            format!("{} {:016x}", access_key_id.expose_str().unwrap_or_default(), keys.hash_one(key)).into()
+        }
         AwsMethod::AssumedRole { role_arn, .. } => role_arn.split(':').nth(4).unwrap_or_default().into(),
         AwsMethod::ServiceRole => "own".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_access_key_shares_its_turns_with_nobody_who_has_only_its_id() {
+        let keys = RandomState::new();
+        let key = |id: &str, secret: &str| {
+            let (access_key_id, secret_access_key) = (id.to_owned().into(), secret.to_owned().into());
+            account(&AwsMethod::AccessKey { access_key_id, secret_access_key }, &keys)
+        };
+        let own = key("AKIAIOSFODNN7EXAMPLE", "the secret");
+        assert_eq!(key("AKIAIOSFODNN7EXAMPLE", "the secret"), own);
+        assert_ne!(key("AKIAIOSFODNN7EXAMPLE", "a guess"), own);
+        assert_ne!(key("AKIAIOSFODNN7EXAMPLF", "the secret"), own);
+        assert!(!own.contains("secret"), "{own}");
     }
 }
