@@ -213,6 +213,10 @@ impl Engine {
         let suspected_for =
             seen.and_then(Slot::denied_at).map(|denied_at| asked_at.saturating_duration_since(denied_at));
         let effect = freshness::effect(failed.failure.class, suspected_for);
+        if effect == Effect::Evict {
+            // What was withdrawn is not used in an earlier version either.
+            self.overlaps.forget(lead.key());
+        }
         let outcome = match (has_value, effect) {
             (false, _) => "nothing is remembered",
             (true, Effect::Keep) => "the last value stays in use",

@@ -180,6 +180,13 @@ impl Overlaps {
         self.preferring.store(table.values().any(|overlap| overlap.prefers(now)), Relaxed);
     }
 
+    /// The document was withdrawn, and the version before with it.
+    pub fn forget(&self, key: &SlotKey) {
+        if !self.length.is_zero() {
+            self.table().remove(key);
+        }
+    }
+
     /// Drops documents that are not `named` any more.
     pub fn retain(&self, named: impl Fn(&SlotKey) -> bool) {
         self.table().retain(|key, _| named(key));

@@ -102,3 +102,24 @@ async fn refused_with_both_it_is_passed_on_and_not_tried_by_everyone() {
     let (current, previous) = (stage.world.secrets.calls("openai"), stage.world.secrets.calls(PREVIOUS));
     assert!(current <= 5 && previous <= 2, "{current}, {previous}");
 }
+
+#[tokio::test]
+async fn a_secret_that_was_withdrawn_is_not_used_in_its_version_before() {
+    for class in [FailureClass::Gone, FailureClass::Disabled] {
+        let stage = stage(300, 1).await;
+        stage.world.secrets.script("openai", [secret("sk-1"), secret("sk-2"), Secret::fail(class)]);
+        stage.world.secrets.script(PREVIOUS, [secret("sk-1")]);
+        stage.accepts("openai", &["sk-1", "sk-2"]);
+        assert_eq!(stage.chat().await.status, 200);
+        pass(Duration::from_secs(2)).await;
+        while !stage.sent().iter().any(|key| key == "sk-2") {
+            stage.chat().await;
+        }
+        // The provider knows the first key only, and the manager neither any more.
+        stage.accepts("openai", &["sk-1"]);
+        let before = stage.sent().len();
+        assert_eq!(stage.chat().await.status, 401, "{class:?}");
+        assert_eq!(stage.sent()[before..], ["sk-2"], "{class:?}");
+        assert_eq!(stage.chat().await.status, 502, "{class:?}: nothing is left");
+    }
+}
