@@ -9,6 +9,7 @@ mod dev;
 mod exit;
 mod explain;
 mod keygen;
+mod reseal;
 mod screen;
 mod secrets;
 mod service;
@@ -93,6 +94,11 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
+    /// Seal again what is sealed, to other recipients. Runs where an identity is that opens it
+    ///
+    /// With a control plane, give it its new sealing.recipients first: each value is posted to it and sealed on arrival.
+    /// Exits 1 when a value could not be sealed again; it is left as it was.
+    Reseal(reseal::Asked),
     /// Print the hash of an API key, read from standard input, as a row of a snapshot's api_keys[].hashes
     HashKey {
         /// The keys that hash: a file made by keygen --kind api-key-hash
@@ -134,6 +140,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         | Command::Explain(_)
         | Command::Secrets(_)
         | Command::Keygen { .. }
+        | Command::Reseal(_)
         | Command::HashKey { .. } => Some(Level::ERROR),
     };
     if let Some(Err(exit)) = log.map(|level| start_log(telemetry::Settings { level, format: Some(Format::Text) })) {
@@ -143,6 +150,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Sidecar(OfConfig { config }) => sidecar::run(&config),
         Command::ControlPlane { config: OfConfig { config }, new_epoch } => control_plane::run(&config, new_epoch),
         Command::Keygen { kind, out } => keygen::generate(kind, &out),
+        Command::Reseal(asked) => reseal::run(&asked),
         Command::HashKey { hash_file } => keygen::hash(&hash_file),
         Command::Dev { upstream, once } => dev::run(upstream.as_ref(), once),
         Command::Explain(OfConfig { config }) => explain::run(&config),

@@ -44,7 +44,7 @@ pub fn link(
 }
 
 /// The text of the snapshot as its source has it now, and whether it is strict.
-fn read(source: &Source) -> Result<(Zeroizing<Vec<u8>>, bool), String> {
+pub fn read(source: &Source) -> Result<(Zeroizing<Vec<u8>>, bool), String> {
     match source {
         Source::File(settings) => {
             let content = file::read(&settings.path, settings.max_bytes);

@@ -147,6 +147,48 @@ fn check_opens_every_sealed_value() {
 }
 
 #[test]
+fn reseal_writes_a_copy_that_others_open() {
+    let folder = folder(&format!("{CONFIGURATION}sealing: {{identity_file: old}}\n"), "");
+    for name in ["old", "new"] {
+        assert_eq!(sidekey(folder.path(), &["keygen", "--kind", "identity", "--out", name], &[]).status, 0);
+    }
+    let identities = |name: &str| {
+        let text = fs::read_to_string(folder.path().join(name)).unwrap();
+        sidekey::seal::identity::Identities::parse(&text).unwrap()
+    };
+    let old = sidekey::seal::recipient::Recipients::new(identities("old").recipients().collect()).unwrap();
+    let place = sidekey::seal::Place { organisation: "org", object_id: "vk", field: "key" };
+    let key = |id: &str| {
+        let sealed = serde_json::json!({"$sealed": old.seal(place, CANARY).unwrap()});
+        serde_json::json!({"id": id, "slug": id, "provider": "openai", "status": "active", "key": sealed})
+    };
+    let write = |keys: Vec<serde_json::Value>| {
+        let snapshot =
+            serde_json::json!({"schema_version": 1, "version": 1, "organisation_id": "org", "virtual_keys": keys});
+        fs::write(folder.path().join("snapshot.json"), snapshot.to_string()).unwrap();
+    };
+    write(vec![key("vk")]);
+    let recipient = identities("new").recipients().next().unwrap().to_string();
+    let reseal = |out: &str| {
+        let arguments = ["reseal", "--config", "sidecar.yaml", "--recipient", &recipient, "--out", out];
+        sidekey(folder.path(), &arguments, &[])
+    };
+    let ran = reseal("copy.json");
+    assert_eq!((ran.status, ran.out.as_str()), (0, "virtual_keys (vk): 1 sealed again\n"), "{ran:?}");
+    let copy: serde_json::Value = serde_json::from_slice(&fs::read(folder.path().join("copy.json")).unwrap()).unwrap();
+    let sealed = copy["virtual_keys"][0]["key"]["$sealed"].as_str().unwrap();
+    assert_eq!(identities("new").open(place, sealed).unwrap().expose(), CANARY.as_bytes());
+    assert!(identities("old").open(place, sealed).is_err());
+    assert_eq!(reseal("copy.json").status, 1, "overwritten");
+    write(vec![key("moved")]);
+    let ran = reseal("other.json");
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert!(ran.out.contains("virtual_keys (moved): key was sealed for another place"), "{ran:?}");
+    let ran = sidekey(folder.path(), &["reseal", "--config", "sidecar.yaml"], &[]);
+    assert_eq!(ran.status, 64, "{ran:?}");
+}
+
+#[test]
 fn check_passes_what_is_fine() {
     let folder = folder(CONFIGURATION, &snapshot(&[("openai", "openai"), ("other", "openai")]));
     let ran = sidekey(folder.path(), &["check", "--config", "sidecar.yaml"], &[]);

@@ -205,6 +205,18 @@ impl fmt::Debug for Client {
 // === impl Address ===
 
 impl Address {
+    /// A client that trusts what this one trusts, for the admin API of the same control plane. Blocks.
+    ///
+    /// # Errors
+    /// Why there is none, for people.
+    pub fn client(&self) -> Result<reqwest::Client, String> {
+        let authorities = match &self.ca_file {
+            Some(path) => content("ca_file", path).map_err(|error| error.to_string())?.to_vec(),
+            None => Vec::new(),
+        };
+        connector(self, &authorities).map_err(|error| error.to_string())
+    }
+
     fn snapshot(&self, ask: &Ask) -> Option<Url> {
         let mut url = self.url.join("/v1/snapshot").ok()?;
         if !ask.wait.is_zero() {

@@ -123,3 +123,61 @@ async fn fifty_sidecars_see_a_write_within_a_second_and_a_restart_within_ten() {
     cancel.cancel();
     control.stop().await;
 }
+
+/// The binary runs where the old identity is; the control plane seals to the new one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reseal_moves_every_value_to_the_recipients_of_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let any = "127.0.0.1:0".parse().unwrap();
+    let before = control_plane(folder.path(), any, &old.recipient().to_string());
+    let control = ControlPlane::start(before).await.unwrap();
+    let owner = fs::read_to_string(folder.path().join("bootstrap-key")).unwrap();
+    let call = async |address: SocketAddr, target: &str, body: serde_json::Value| {
+        let reply =
+            Call::to(address, Method::POST, target).header("x-portkey-api-key", owner.trim()).json(&body).send().await;
+        assert_eq!(reply.status, 200, "{target}: {}", reply.text());
+    };
+    let reference = json!({"name": "n", "slug": "ref", "manager_type": "hashicorp_vault", "secret_path": "secret/data/app",
+        "auth_config": {"vault_auth_type": "token", "vault_addr": "https://vault.internal", "vault_token": "hvs.canary"}});
+    call(control.address(), "/v1/secret-references", reference).await;
+    let integration = json!({"name": "i", "slug": "int", "ai_provider_id": "openai", "key": "sk-canary-1",
+        "configurations": {"custom_headers": {"x-team": "canary-2"}}});
+    call(control.address(), "/v1/integrations", integration).await;
+    control.stop().await;
+
+    let after = control_plane(folder.path(), any, &new.recipient().to_string());
+    let control = ControlPlane::start(after).await.unwrap();
+    let file = |name: &str| folder.path().join(name);
+    fs::write(file("token"), TOKEN).unwrap();
+    fs::write(file("identity"), &*old.expose().unwrap()).unwrap();
+    let config = format!(
+        "snapshot: {{control_plane: {{url: 'http://{}', token_file: token}}}}\nsealing: {{identity_file: identity}}\n",
+        control.address()
+    );
+    fs::write(file("sidecar.yaml"), config).unwrap();
+    let place = folder.path().to_owned();
+    let ran = tokio::task::spawn_blocking(move || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sidekey"));
+        let arguments = ["reseal", "--config", "sidecar.yaml", "--key-file", "bootstrap-key"];
+        command.args(arguments).current_dir(place).env_clear().output().unwrap()
+    });
+    let ran = ran.await.unwrap();
+    let told = String::from_utf8(ran.stdout).unwrap();
+    assert_eq!(ran.status.code(), Some(0), "{told} {}", String::from_utf8_lossy(&ran.stderr));
+    assert_eq!(told, "secret_references (ref): 1 sealed again\nintegrations (int): 2 sealed again\n");
+
+    let call = Call::to(control.address(), Method::GET, "/v1/snapshot");
+    let snapshot = call.header("authorization", &format!("Bearer {TOKEN}")).send().await.body;
+    let link = |identity: Identity| {
+        let opener = Arc::new(Opener::new(identity.into()));
+        let rules = sidekey::model::LinkRules { opener: Some(&opener), ..sidekey::model::LinkRules::STRICT };
+        sidekey::model::link(&snapshot, &rules).unwrap()
+    };
+    for (identity, opens) in [(new, true), (old, false)] {
+        let snapshot = link(identity);
+        assert_eq!(snapshot.references[0].auth.open().is_ok(), opens);
+        assert!(snapshot.entities().all(|entity| entity.open().is_ok() == opens));
+    }
+    control.stop().await;
+}
