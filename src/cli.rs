@@ -59,7 +59,7 @@ enum Command {
     },
     /// See it work on this machine: no cloud, no account, no file to write
     ///
-    /// Makes an example secret, reference, integration and virtual key in a private temporary folder, sends one request
+    /// Makes an example reference, integration, virtual key and API key in a private temporary folder, sends one request
     /// and prints what arrived. Stays until Ctrl-C. Exits 1 if the request did not arrive.
     Dev {
         /// Use a real gateway instead of the built-in echo

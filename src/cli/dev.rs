@@ -1,9 +1,11 @@
 //! `sidekey dev`: the whole way of a credential on loopback, without an account and without a file to write.
 //!
-//! A secret in a private folder, a snapshot that names it, a sidecar, and an echo in the place of the gateway (or, with
-//! `--upstream`, of the provider behind a real one). One request names the virtual key; what arrived is printed.
+//! A secret in a private folder, a control plane that is told of it, a sidecar that follows its feed, and an echo in the place
+//! of the gateway (or, with `--upstream`, of the provider behind a real one). One request names the virtual key; what arrived
+//! is printed.
 
 mod echo;
+mod plane;
 mod shorten;
 mod stage;
 mod story;
@@ -23,6 +25,7 @@ use url::Url;
 
 use self::{
     echo::{Arrival, Echo},
+    plane::Plane,
     stage::{REFERENCE, Stage, VIRTUAL_KEY},
     story::{Cast, Role},
 };
@@ -32,7 +35,7 @@ use crate::{
     config::{self, Config, Invalid},
 };
 
-/// Preferred ports of clients, administration and echo.
+/// Preferred ports of clients, administration and the control plane.
 const PORTS: [u16; 3] = [8900, 8901, 8902];
 /// Where the system picks a port.
 const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -89,7 +92,7 @@ async fn play(upstream: Option<&Url>, once: bool) -> Result<bool, Error> {
     // Any of them ends the show: a hang-up is a terminal that was closed.
     let mut signals = Signals::listen()?;
     let mut screen = Screen::stdout();
-    let mut echo = Echo::start(bind(PORTS[2]).await?)?;
+    let mut echo = Echo::start(TcpListener::bind(ANY_PORT).await?)?;
     let echo_url = Url::parse(&format!("http://{}", echo.address))?;
     let gateway = upstream.unwrap_or(&echo_url);
     // A gateway on this machine can be told to take the credential to the echo, another one would not find it.
@@ -100,9 +103,13 @@ async fn play(upstream: Option<&Url>, once: bool) -> Result<bool, Error> {
     };
     let secret = draw_secret()?;
     // Declared before the sidecar, so that the folder goes after it.
-    let stage = Stage::build(&secret, matches!(role, Role::Provider(_)).then_some(&echo_url))?;
-    let configure =
-        |listen, admin_listen| Config::parse("dev", &stage.configuration(listen, admin_listen, gateway.as_str()), []);
+    let stage = Stage::build(&secret)?;
+    let provider = matches!(role, Role::Provider(_)).then_some(&echo_url);
+    let plane = Plane::start(stage.folder(), free(PORTS[2]).await?, provider).await?;
+    let following = plane.configuration();
+    let configure = |listen, admin_listen| {
+        Config::parse("dev", &stage.configuration(&following, listen, admin_listen, gateway.as_str()), [])
+    };
     let started = Sidecar::start(configure(free(PORTS[0]).await?, free(PORTS[1]).await?)?).await;
     let sidecar = match started {
         // A port was taken between the look and the start.
@@ -110,15 +117,22 @@ async fn play(upstream: Option<&Url>, once: bool) -> Result<bool, Error> {
         started => started?,
     };
     let address = sidecar.addresses().first().copied().unwrap_or(ANY_PORT);
-    let cast = Cast { sidecar: address, admin: sidecar.admin_address(), gateway, echo: role, folder: stage.folder() };
+    let cast = Cast {
+        sidecar: address,
+        admin: sidecar.admin_address(),
+        control: plane.address(),
+        gateway,
+        echo: role,
+        folder: stage.folder(),
+    };
     story::introduce(&mut screen, &cast);
     let outcome = tokio::select! {
-        outcome = ask(address, &secret, role != Role::Nobody, &mut echo) => Some(outcome),
+        outcome = ask(address, &plane.api_key, &secret, role != Role::Nobody, &mut echo) => Some(outcome),
         _ = signals.next() => None,
     };
     if let Some(outcome) = &outcome {
         story::report(&mut screen, &cast, outcome);
-        story::invite(&mut screen, address);
+        story::invite(&mut screen, address, &plane.api_key);
     }
     if outcome.is_some() && !once {
         screen.line("  Ctrl-C stops it and removes everything.\n");
@@ -130,14 +144,16 @@ async fn play(upstream: Option<&Url>, once: bool) -> Result<bool, Error> {
         }
     }
     sidecar.stop().await;
+    plane.stop().await;
     Ok(matches!(outcome, Some(Outcome::Arrived(_) | Outcome::Answered(_))))
 }
 
 /// Sends the one request and waits until the echo tells of it; `telling` says whether it can.
-async fn ask(sidecar: SocketAddr, secret: &str, telling: bool, echo: &mut Echo) -> Outcome {
+async fn ask(sidecar: SocketAddr, api_key: &str, secret: &str, telling: bool, echo: &mut Echo) -> Outcome {
     let asked = async {
         let request = Request::post(format!("http://{sidecar}{PATH}"))
             .header("content-type", "application/json")
+            .header("x-portkey-api-key", api_key)
             .header("x-portkey-provider", format!("@{VIRTUAL_KEY}"))
             .body(Full::<Bytes>::from(BODY))?;
         let response = Client::builder(TokioExecutor::new()).build_http().request(request).await?;

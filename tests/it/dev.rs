@@ -101,13 +101,16 @@ async fn it_stays_until_ctrl_c_and_shows_what_arrives() {
     let line = show.until("state").await;
     let folder = Path::new(line.split_whitespace().nth(1).unwrap());
     let secret = fs::read_to_string(folder.join("secrets/openai-api-key")).unwrap();
+    let line = show.until("x-portkey-api-key: ").await;
+    let line = if line.contains("-H") { line } else { show.until("-H 'x-portkey-api-key: ").await };
+    let key = line.split_once("x-portkey-api-key: ").unwrap().1.split_once('\'').unwrap().0.to_owned();
     show.until("Ctrl-C").await;
 
     // What the curl line does.
     let body = r#"{"model": "gpt-4o-mini", "messages": []}"#;
     let mut client = TcpStream::connect(sidecar).await.unwrap();
     let request = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-portkey-provider: @openai-prod\r\nconnection: close\r\n\
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-portkey-api-key: {key}\r\nx-portkey-provider: @openai-prod\r\nconnection: close\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );

@@ -24,11 +24,13 @@ pub struct Cast<'a> {
     pub sidecar: SocketAddr,
     /// Health and metrics.
     pub admin: SocketAddr,
+    /// The admin API, which the sidecar serves, too.
+    pub control: SocketAddr,
     /// The gateway.
     pub gateway: &'a Url,
     /// What the built-in echo plays.
     pub echo: Role,
-    /// Where secret and snapshot lie.
+    /// Where the secret and what the control plane keeps lie.
     pub folder: &'a Path,
 }
 
@@ -49,11 +51,12 @@ pub fn introduce(screen: &mut Screen, cast: &Cast<'_>) {
     let mut rows = vec![
         ("sidecar", format!("http://{}", cast.sidecar), ""),
         ("admin", format!("http://{}", cast.admin), "/healthz /readyz /metrics"),
+        ("control", format!("http://{}", cast.control), "the admin API, key in bootstrap-key"),
         ("gateway", gateway.to_owned(), if cast.echo == Role::Gateway { ECHO } else { "" }),
         ("state", cast.folder.display().to_string(), "private, removed at the end"),
     ];
     if let Role::Provider(address) = cast.echo {
-        rows.insert(3, ("provider", format!("http://{address}"), ECHO));
+        rows.insert(4, ("provider", format!("http://{address}"), ECHO));
     }
     let width = rows.iter().map(|(_, value, _)| value.chars().count()).max().unwrap_or(0);
     screen.line("");
@@ -71,7 +74,9 @@ pub fn introduce(screen: &mut Screen, cast: &Cast<'_>) {
 /// Tells what the client sent and what came of it.
 pub fn report(screen: &mut Screen, cast: &Cast<'_>, outcome: &Outcome) {
     screen.line(format_args!("  A client named the virtual key {}:", screen.tint(Tone::Strong, VIRTUAL_KEY)));
-    screen.line(format_args!("\n    POST {PATH}\n    x-portkey-provider: @{VIRTUAL_KEY}\n"));
+    screen.line(format_args!(
+        "\n    POST {PATH}\n    x-portkey-api-key: its own\n    x-portkey-provider: @{VIRTUAL_KEY}\n"
+    ));
     match outcome {
         Outcome::Arrived(arrival) => {
             let receiver = if cast.echo == Role::Gateway { "gateway" } else { "provider" };
@@ -98,9 +103,10 @@ pub fn report(screen: &mut Screen, cast: &Cast<'_>, outcome: &Outcome) {
 }
 
 /// How to do it again.
-pub fn invite(screen: &mut Screen, sidecar: SocketAddr) {
+pub fn invite(screen: &mut Screen, sidecar: SocketAddr, api_key: &str) {
     screen.line("  Repeat it while sidekey dev runs:\n");
     screen.line(format_args!("    curl http://{sidecar}{PATH} \\"));
+    screen.line(format_args!("      -H 'x-portkey-api-key: {api_key}' \\"));
     screen.line(format_args!("      -H 'content-type: application/json' -H 'x-portkey-provider: @{VIRTUAL_KEY}' \\"));
     screen.line(format_args!("      -d '{BODY}'\n"));
 }
