@@ -418,8 +418,7 @@ async fn first_attempt(feed: &Feed) {
 
 fn announce(settings: &proxy::Settings, keys: bool, addresses: &[proxy::Address], admin_address: SocketAddr) {
     let upstream = settings.upstream.url.as_str();
-    let listen: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-    info!(?listen, admin_listen = %admin_address, upstream, "Serving.");
+    info!(listen = ?addresses, admin_listen = %admin_address, upstream, "Serving.");
     let authenticated = keys || settings.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
     if !authenticated && addresses.iter().filter_map(proxy::Address::tcp).any(|address| !address.ip().is_loopback()) {
         warn!("Clients off this machine are not authenticated, as configured: whoever connects uses the credentials.");

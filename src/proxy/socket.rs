@@ -24,7 +24,7 @@ const TCP_KEEP_ALIVE: Duration = Duration::from_secs(60);
 const MODE: u32 = 0o660;
 
 /// One entry of `listen`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Address {
     /// Address and port; port 0 picks a free one.
     Tcp(SocketAddr),
@@ -63,6 +63,13 @@ impl fmt::Display for Address {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
+    }
+}
+
+/// In lists of addresses, as it is written in `listen`.
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

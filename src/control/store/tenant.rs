@@ -274,7 +274,7 @@ impl Tenant {
         objects(&self.tx.rows(SQL, &[Arg::Text(&self.organisation), version.into(), number(limit)]).await?)
     }
 
-    /// At most `limit` ids of what went after `version`, by kind and id. Complete for the last [`KEPT_VERSIONS`] only.
+    /// At most `limit` ids of what went after `version`, by kind and id. Complete for the last [`super::KEPT_VERSIONS`] only.
     ///
     /// # Errors
     /// [`StoreError`].
