@@ -42,7 +42,8 @@ fuzz_target!(|input: (u8, &str)| {
     let snapshot = json!({"schema_version": 1, "version": 1, "organisation_id": "o", "secret_references": [
         {"id": "r", "slug": "r", "manager_type": manager_type, "auth_config": auth_config, "secret_path": path, "status": "active"}]});
     let admit = |manager, auth: &_, location: Option<&_>| REGISTRY.admit(manager, auth, location);
-    let Ok(snapshot) = link(snapshot.to_string().as_bytes(), &LinkRules { strict: true, admit: &admit }) else {
+    let Ok(snapshot) = link(snapshot.to_string().as_bytes(), &LinkRules { strict: true, admit: &admit, opener: None })
+    else {
         return;
     };
     for reference in &snapshot.references {
