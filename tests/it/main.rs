@@ -34,4 +34,5 @@ mod resolver;
 mod sealed;
 mod sidecar;
 mod suspicion;
+mod swap;
 mod usage;
