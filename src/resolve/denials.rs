@@ -2,7 +2,7 @@
 //!
 //! When several documents of one identity are denied and none is read in between, it is the identity that is refused: a
 //! policy or role was broken, not each secret revoked. The denials then count as `unauthenticated` and take no value away.
-//! So that this does not hang on when documents happen to be read, a denial is confirmed only after as many others were asked.
+//! So that this does not hang on when documents happen to be read, a denial is confirmed only when as many others were asked.
 
 use std::{collections::HashMap, time::Duration};
 

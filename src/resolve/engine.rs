@@ -129,10 +129,8 @@ impl Engine {
         let now = Instant::now();
         let slot = match landed {
             Ok(Ok(slot)) => slot,
-            Ok(Err(_lost)) => {
-                return Err(self.refuse(reference, FailureClass::Unavailable, None, &Sight::default(), now));
-            }
-            Err(_) => return Err(self.refuse(reference, FailureClass::Timeout, None, &Sight::default(), now)),
+            Ok(Err(_lost)) => return self.remembered(mapping, FailureClass::Unavailable, now),
+            Err(_) => return self.remembered(mapping, FailureClass::Timeout, now),
         };
         let (wanted, terms) = (Wanted::by_mapping(mapping), self.terms(reference, Some(&slot)));
         let mut sight = self.see(&slot, &wanted);
@@ -151,6 +149,20 @@ impl Engine {
                 let class = failure.map_or(FailureClass::Malformed, |failure| failure.class);
                 Err(self.refuse(reference, class, Some(&slot), &sight, now))
             }
+        }
+    }
+
+    /// What a mapping receives when its read never landed: what is remembered, within its bound, else `class`.
+    fn remembered(&self, mapping: &Mapping, class: FailureClass, now: Instant) -> Result<Resolved, ResolveError> {
+        let reference = &mapping.reference;
+        let slot = self.cache.get(&SlotKey::of(reference));
+        let terms = self.terms(reference, slot.as_deref());
+        let sight = slot.as_deref().map(|slot| self.see(slot, &Wanted::by_mapping(mapping))).unwrap_or_default();
+        match &sight.found {
+            Some(found) if found.held.servable(&terms, now) => {
+                Ok(self.serve(reference, found.clone(), Outcome::Stale, Counted::Stale, now))
+            }
+            Some(_) | None => Err(self.refuse(reference, class, slot.as_deref(), &sight, now)),
         }
     }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_util::future::{FutureExt, join_all};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::{
     Engine,
@@ -96,14 +96,14 @@ impl Engine {
         }
     }
 
-    /// Has others of the identity read before one of its documents is read for the second time: only then can be told whether
-    /// it is the secret that was withdrawn or the identity that lost its rights, whenever the others would be read.
-    async fn ask_others(self: &Arc<Self>, key: &SlotKey) {
-        let lacking = self.denials.lock().unwrap_or_else(PoisonError::into_inner).lacking(key, Instant::now());
-        if lacking == 0 {
-            return;
-        }
+    /// Has others of the identity read beside one of its documents that is read for the second time: only then can be told
+    /// whether it is the secret that was withdrawn or the identity that lost its rights, whenever the others would be read.
+    fn board_others(self: &Arc<Self>, key: &SlotKey) -> Vec<Flight> {
         let now = Instant::now();
+        let lacking = self.denials.lock().unwrap_or_else(PoisonError::into_inner).lacking(key, now);
+        if lacking == 0 {
+            return Vec::new();
+        }
         // One that is under suspicion itself asks others in turn, and is not waited for.
         let others = self.cache.slots().filter(|(other, slot)| {
             let rests = slot.failed().is_some_and(|failed| !failed.failure.remaining(now).is_zero());
@@ -118,11 +118,8 @@ impl Engine {
         others.sort_by_cached_key(|(_, slot)| {
             (slot.failed().is_some(), Reverse(slot.current().map(|(_, held)| held.fetched_at)))
         });
-        let flights =
-            others.iter().take(lacking).filter_map(|(other, slot)| self.board(other, Some(slot), slot.reference()));
-        let flights = join_all(flights.collect::<Vec<_>>());
-        // Late or lost, the denial counts alone.
-        let _ = timeout(self.settings.deadline.saturating_add(GRACE), flights).await;
+        let asked = others.iter().take(lacking);
+        asked.filter_map(|(other, slot)| self.board(other, Some(slot), slot.reference())).collect()
     }
 
     /// Reads a second time, so that a withdrawn secret stops without waiting for a request to ask for it.
@@ -141,12 +138,17 @@ impl Engine {
     }
 
     async fn read(self: &Arc<Self>, lead: Lead, seen: Option<Arc<Slot>>, reference: &Arc<Reference>) -> Arc<Slot> {
-        if seen.as_ref().and_then(|slot| slot.denied_at()).is_some_and(|denied_at| denied_at.elapsed() >= CONFIRM_AFTER)
-        {
-            self.ask_others(lead.key()).await;
-        }
+        let denied_at = seen.as_ref().and_then(|slot| slot.denied_at());
+        let confirms = denied_at.is_some_and(|denied_at| denied_at.elapsed() >= CONFIRM_AFTER);
+        let others = if confirms { self.board_others(lead.key()) } else { Vec::new() };
         let known = seen.as_ref().and_then(|slot| slot.document()).and_then(|document| document.version());
         let Answer { result, identity, asked_at, at } = self.ask(reference, &reference.location, known).await;
+        if matches!(&result, Err(error) if error.class == FailureClass::Denied) {
+            // They were asked at the same time, so that together it takes no longer than one read. Late or lost, the denial
+            // counts alone.
+            let limit = self.settings.deadline.saturating_add(GRACE);
+            let _ = timeout_at(asked_at + limit, join_all(others)).await;
+        }
         let slot = match result.and_then(|fetched| reading(fetched, seen.as_deref(), at)) {
             Ok(reading) => self.succeeded(&lead, seen.as_deref(), reading, reference),
             Err(error) => {

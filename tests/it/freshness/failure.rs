@@ -182,6 +182,22 @@ async fn a_broken_policy_that_is_seen_bit_by_bit_takes_nothing_away() {
     assert_eq!((rig.get("b").await, rig.get("c").await), (hit("b"), hit("c")));
 }
 
+/// Others are asked beside the second read, not before it: together they end in the time of one.
+#[tokio::test(start_paused = true)]
+async fn a_slow_second_read_beside_a_slow_other_is_no_failure_over_a_value() {
+    let settings = Settings { ttl: Duration::ZERO, negative_ttl: secs(1), ..NO_AHEAD };
+    let rig = Rig::new(settings, &[("one", "secret/one"), ("two", "secret/two")]);
+    let (denied, throttled) = (Answer::fail(FailureClass::Denied), Answer::fail(FailureClass::Throttled));
+    rig.fake.script("secret/one", [Answer::text("1"), denied, throttled, Answer::text("late").after(secs(20))]);
+    rig.fake.script("secret/two", [Answer::text("2"), Answer::text("2"), Answer::text("2").after(secs(7))]);
+    assert_eq!((rig.get("one").await, rig.get("two").await), (miss("1"), miss("2")));
+    assert_eq!(rig.get("one").await, stale("1"), "denied once");
+    pass(secs(4)).await;
+    let from = Instant::now();
+    assert_eq!(rig.get("one").await, stale("1"));
+    assert!(from.elapsed() <= settings.deadline + secs(1), "{:?}", from.elapsed());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_broken_rotation_keeps_the_good_value_of_the_broken_key_only() {
     let rig = rig(
