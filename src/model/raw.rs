@@ -18,230 +18,183 @@ use crate::secret::{
 };
 
 /// The whole document. Later names (`mcp_integrations`, `vault_connections`, `secrets`) are unknown fields yet.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 pub(super) struct Document<'a> {
-    #[serde(default)]
     pub(super) schema_version: Given<u64>,
-    #[serde(default)]
     pub(super) version: Given<u64>,
-    #[serde(default)]
     pub(super) generated_at: Given<String>,
-    #[serde(default)]
     pub(super) organisation_id: Given<String>,
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     pub(super) workspaces: Given<Vec<&'a RawValue>>,
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     pub(super) secret_references: Given<Vec<&'a RawValue>>,
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     pub(super) integrations: Given<Vec<&'a RawValue>>,
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     pub(super) virtual_keys: Given<Vec<&'a RawValue>>,
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     pub(super) configs: Given<Vec<&'a RawValue>>,
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     pub(super) api_keys: Given<Vec<&'a RawValue>>,
 }
 
 /// `workspaces[]`.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 pub(super) struct Workspace<'a> {
-    #[serde(default)]
     pub(super) id: Given<String>,
-    #[serde(default)]
     pub(super) slug: Given<String>,
-    #[serde(default)]
     pub(super) status: Given<String>,
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     pub(super) rate_limits: Given<Vec<&'a RawValue>>,
     /// An object, or a list of them.
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     pub(super) usage_limits: Given<&'a RawValue>,
 }
 
 /// `secret_references[]`.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 pub(super) struct Reference<'a> {
-    #[serde(default)]
     pub(super) id: Given<String>,
-    #[serde(default)]
     pub(super) slug: Given<String>,
-    #[serde(default)]
     pub(super) manager_type: Given<String>,
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     pub(super) auth_config: Given<Members<'a>>,
-    #[serde(default)]
     pub(super) secret_path: Given<String>,
-    #[serde(default)]
     pub(super) secret_key: Given<String>,
-    #[serde(default)]
     pub(super) status: Given<String>,
-    #[serde(default)]
     pub(super) expires_at: Given<String>,
-    #[serde(default)]
     pub(super) ttl_secs: Given<u64>,
-    #[serde(default)]
     pub(super) allow_all_workspaces: Given<bool>,
-    #[serde(default)]
     pub(super) allowed_workspaces: Given<Vec<String>>,
-    #[serde(default)]
     pub(super) allowed_providers: Given<Vec<String>>,
-    #[serde(default)]
     pub(super) allowed_hosts: Given<Vec<String>>,
 }
 
 /// `integrations[]` and `virtual_keys[]`: one shape, each with fields the other does not use.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 pub(super) struct Entity<'a> {
-    #[serde(default)]
     pub(super) id: Given<String>,
-    #[serde(default)]
     pub(super) slug: Given<String>,
     /// The provider of an integration.
-    #[serde(default)]
     pub(super) ai_provider_id: Given<String>,
     /// The provider of a virtual key.
-    #[serde(default)]
     pub(super) provider: Given<String>,
     /// The provider of a virtual key, as the admin API's detail view spells it.
-    #[serde(default)]
     pub(super) ai_provider_name: Given<String>,
     /// Of a virtual key.
-    #[serde(default)]
     pub(super) integration_id: Given<String>,
-    #[serde(default)]
     pub(super) workspace_id: Given<String>,
-    #[serde(default)]
     pub(super) status: Given<String>,
-    #[serde(default)]
     pub(super) expires_at: Given<String>,
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     pub(super) key: Given<&'a RawValue>,
     /// Of an integration.
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     pub(super) configurations: Given<Members<'a>>,
     /// Of a virtual key.
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     pub(super) model_config: Given<Members<'a>>,
     /// Of an integration.
-    #[serde(default)]
     pub(super) allow_all_workspaces: Given<bool>,
     /// Of an integration.
-    #[serde(default)]
     pub(super) allowed_workspaces: Given<Vec<String>>,
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     pub(super) secret_mappings: Given<Vec<&'a RawValue>>,
     /// Of a virtual key.
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     pub(super) rate_limits: Given<Vec<&'a RawValue>>,
     /// Of a virtual key: an object, or a list of them.
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     pub(super) usage_limits: Given<&'a RawValue>,
 }
 
 /// `secret_mappings[]`.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 pub(super) struct Mapping {
-    #[serde(default)]
     pub(super) target_field: Given<String>,
-    #[serde(default)]
     pub(super) secret_reference_id: Given<String>,
-    #[serde(default)]
     pub(super) secret_key: Given<String>,
-    #[serde(default)]
     pub(super) value_format: Given<String>,
 }
 
 /// `configs[]`.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 pub(super) struct Config<'a> {
-    #[serde(default)]
     pub(super) id: Given<String>,
-    #[serde(default)]
     pub(super) slug: Given<String>,
-    #[serde(default)]
     pub(super) workspace_id: Given<String>,
-    #[serde(default)]
     pub(super) status: Given<String>,
-    #[serde(default)]
     pub(super) expires_at: Given<String>,
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     pub(super) config: Given<&'a RawValue>,
 }
 
 /// `api_keys[]`.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 pub(super) struct ApiKey<'a> {
-    #[serde(default)]
     pub(super) id: Given<String>,
-    #[serde(default)]
     pub(super) workspace_id: Given<String>,
-    #[serde(default)]
     pub(super) scopes: Given<Vec<String>>,
-    #[serde(default)]
     pub(super) status: Given<String>,
-    #[serde(default)]
     pub(super) expires_at: Given<String>,
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     pub(super) defaults: Given<&'a RawValue>,
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     pub(super) hashes: Given<Vec<&'a RawValue>>,
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     pub(super) rate_limits: Given<Vec<&'a RawValue>>,
     /// An object, or a list of them.
-    #[serde(default, borrow)]
+    #[serde(borrow)]
     pub(super) usage_limits: Given<&'a RawValue>,
 }
 
 /// `hashes[]` of an API key.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 pub(super) struct KeyHash {
-    #[serde(default)]
     pub(super) kid: Given<String>,
-    #[serde(default)]
     pub(super) hmac_sha256: Given<String>,
-    #[serde(default)]
     pub(super) expires_at: Given<String>,
 }
 
 /// `defaults` of an API key.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 pub(super) struct Defaults {
-    #[serde(default)]
     pub(super) metadata: Given<serde_json::Map<String, serde_json::Value>>,
-    #[serde(default)]
     pub(super) config_id: Given<String>,
     /// As gateways of the second line spell it.
-    #[serde(default)]
     pub(super) config_slug: Given<String>,
-    #[serde(default)]
     pub(super) allow_config_override: Given<bool>,
 }
 
 /// `rate_limits[]`.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 pub(super) struct RateLimit {
-    #[serde(default, rename = "type")]
+    #[serde(rename = "type")]
     pub(super) counts: Given<String>,
-    #[serde(default)]
     pub(super) unit: Given<String>,
-    #[serde(default)]
     pub(super) value: Given<u64>,
 }
 
 /// `usage_limits`.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 pub(super) struct UsageLimit {
-    #[serde(default, rename = "type")]
+    #[serde(rename = "type")]
     pub(super) counts: Given<String>,
-    #[serde(default)]
     pub(super) credit_limit: Given<f64>,
-    #[serde(default)]
     pub(super) alert_threshold: Given<f64>,
-    #[serde(default)]
     pub(super) periodic_reset: Given<String>,
-    #[serde(default)]
     pub(super) periodic_reset_days: Given<u64>,
-    #[serde(default)]
     pub(super) next_usage_reset_at: Given<String>,
 }
 
