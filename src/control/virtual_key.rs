@@ -84,6 +84,8 @@ pub struct Row<'a> {
     rate_limits: &'a [RateLimit],
     #[serde(skip_serializing_if = "Option::is_none")]
     usage_limits: Option<&'a UsageLimit>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage_reset_at: Option<String>,
 }
 
 /// A virtual key with what is known of its surroundings.
@@ -122,6 +124,7 @@ impl Body {
             secret_mappings: self.fields.fed_mappings(),
             rate_limits: &self.rate_limits,
             usage_limits: self.usage_limits.as_ref(),
+            usage_reset_at: self.usage_reset_at.map(instant),
         }
     }
 

@@ -63,6 +63,9 @@ pub struct Body {
     /// For all of it together.
     #[serde(default)]
     pub rate_limits: Vec<RateLimit>,
+    /// When somebody last had the use of it counted from 0, in milliseconds since 1970. Ours.
+    #[serde(default)]
+    pub usage_reset_at: Option<i64>,
     /// How long its API keys may live at most, in days; `None` = for ever. Ours.
     #[serde(default)]
     pub api_key_max_ttl_days: Option<u32>,
@@ -95,6 +98,8 @@ pub struct Row<'a> {
     rate_limits: &'a [RateLimit],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     usage_limits: &'a [UsageLimit],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage_reset_at: Option<String>,
 }
 
 // === impl Body ===
@@ -102,8 +107,14 @@ pub struct Row<'a> {
 impl Body {
     /// Its row of a snapshot.
     pub fn snapshot_row<'a>(&'a self, object: &'a Object) -> Row<'a> {
-        let (rate_limits, usage_limits) = (&self.rate_limits, &self.usage_limits);
-        Row { id: &object.id, slug: &object.slug, name: &object.name, rate_limits, usage_limits }
+        Row {
+            id: &object.id,
+            slug: &object.slug,
+            name: &object.name,
+            rate_limits: &self.rate_limits,
+            usage_limits: &self.usage_limits,
+            usage_reset_at: self.usage_reset_at.map(instant),
+        }
     }
 
     fn take(&mut self, fields: &mut Fields<'_>, name: &mut String) {
@@ -228,6 +239,9 @@ pub async fn update(
     let mut write = caller.write(&control).await?;
     let (mut object, mut body) = find(&mut write, &caller, &name).await?;
     body.take(&mut fields, &mut object.name);
+    if fields.flag("reset_usage").value() == Some(true) {
+        body.usage_reset_at = Some(write.at());
+    }
     fields.finish()?;
     save(write, &mut object, &body, fields.names()).await
 }
@@ -336,6 +350,7 @@ fn shown(object: &Object, body: &Body) -> Value {
         "defaults": body.defaults,
         "usage_limits": body.usage_limits,
         "rate_limits": body.rate_limits,
+        "last_reset_at": body.usage_reset_at.map(instant),
         "api_key_max_ttl_days": body.api_key_max_ttl_days,
         "object": OBJECT,
     })

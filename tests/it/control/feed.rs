@@ -199,6 +199,52 @@ async fn a_key_changes_with_its_workspace() {
 }
 
 #[tokio::test]
+async fn a_reset_of_usage_is_told_where_usage_is_counted() {
+    let stage = stage().await;
+    let budget = json!({"credit_limit": 10});
+    stage
+        .done(Method::POST, "/v1/admin/workspaces", json!({"name": "a", "slug": "ws-a", "usage_limits": budget}))
+        .await;
+    let alone = json!({"name": "a", "slug": "vk-a", "provider": "openai", "key": "sk", "usage_limits": budget});
+    stage.done(Method::POST, "/v1/virtual-keys", alone).await;
+    stage
+        .done(
+            Method::POST,
+            "/v1/integrations",
+            json!({"name": "a", "slug": "int-a", "ai_provider_id": "openai", "key": "sk"}),
+        )
+        .await;
+    let linked = json!({"name": "a", "slug": "vk-b", "integration_id": "int-a", "usage_limits": budget});
+    stage.done(Method::POST, "/v1/providers", linked).await;
+    let key = json!({"name": "a", "scopes": [], "workspace_id": "ws-a", "usage_limits": budget});
+    let key = stage.done(Method::POST, "/v1/api-keys/workspace/service", key).await["id"].clone();
+    let key = format!("/v1/api-keys/{}", key.as_str().unwrap());
+    // (what is reset, its list)
+    let cases = [
+        ("/v1/admin/workspaces/ws-a", "workspaces"),
+        ("/v1/virtual-keys/vk-a", "virtual_keys"),
+        ("/v1/providers/vk-b", "virtual_keys"),
+        (key.as_str(), "api_keys"),
+    ];
+    for (target, list) in cases {
+        for (reset, is_told) in [(json!(false), false), (json!(true), true)] {
+            let held = get(&stage, "").await;
+            stage.done(Method::PUT, target, json!({"reset_usage": reset})).await;
+            let delta = get(&stage, &format!("?since={}", state(&held))).await.json();
+            let row = &delta["changed"][list][0];
+            assert_eq!(row["usage_reset_at"].is_string(), is_told, "{target}: {delta}");
+            let whole = get(&stage, "").await;
+            let told = whole.json()[list].as_array().unwrap().iter().find(|other| other["id"] == row["id"]).cloned();
+            assert_eq!(told.as_ref(), Some(row), "{target}: whole and delta say the same");
+            let linked = link(&whole.body, &LinkRules::LENIENT).unwrap();
+            assert!(!format!("{:?}{:?}", linked.set_aside, linked.ignored).contains("usage_reset_at"), "{target}");
+        }
+    }
+    let shown = stage.done(Method::GET, "/v1/admin/workspaces/ws-a", Value::Null).await;
+    assert!(shown["last_reset_at"].is_string(), "{shown}");
+}
+
+#[tokio::test]
 async fn only_a_known_token_is_admitted() {
     let stage = stage().await;
     let made = stage.done(Method::POST, "/v1/data-planes", json!({"name": "Europe"})).await;
