@@ -104,6 +104,9 @@ pub struct UsageLimit {
     pub reset: Reset,
     /// `next_usage_reset_at`: when it starts anew next, at a midnight of UTC.
     pub next_reset_at: Option<OffsetDateTime>,
+    /// `usage_reset_at` of the owner: when somebody last had it start anew, in milliseconds since 1970; 0 = nobody did. Two
+    /// that differ are two beginnings, whatever a clock says.
+    pub reset_at: i64,
 }
 
 /// What a usage limit counts.

@@ -51,6 +51,8 @@ pub(super) struct Workspace<'a> {
     /// An object, or a list of them.
     #[serde(borrow)]
     pub(super) usage_limits: Given<&'a RawValue>,
+    #[serde(default)]
+    pub(super) usage_reset_at: Given<String>,
 }
 
 /// `secret_references[]`.
@@ -110,6 +112,9 @@ pub(super) struct Entity<'a> {
     /// Of a virtual key: an object, or a list of them.
     #[serde(borrow)]
     pub(super) usage_limits: Given<&'a RawValue>,
+    /// Of a virtual key.
+    #[serde(default)]
+    pub(super) usage_reset_at: Given<String>,
 }
 
 /// `secret_mappings[]`.
@@ -153,6 +158,8 @@ pub(super) struct ApiKey<'a> {
     /// An object, or a list of them.
     #[serde(borrow)]
     pub(super) usage_limits: Given<&'a RawValue>,
+    #[serde(default)]
+    pub(super) usage_reset_at: Given<String>,
 }
 
 /// `hashes[]` of an API key.

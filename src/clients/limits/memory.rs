@@ -141,7 +141,7 @@ impl Memory {
         for (row, told) in rows.iter().zip(told) {
             let mut shard = lock(&self.shards[self.place(&row.account)]);
             let Some(entry) = shard.entries.get_mut(&row.account) else { continue };
-            let same = |count: &&mut Count| count.counter == row.counter && count.window.start == row.window.start;
+            let same = |count: &&mut Count| count.counter == row.counter && count.window.is_same(&row.window);
             let Some(count) = entry.counts.iter_mut().find(same) else { continue };
             let takes = if admitted { row.takes } else { 0 };
             count.own = count.own.saturating_add(takes);
@@ -286,13 +286,13 @@ impl Count {
         self.own.saturating_add(self.others)
     }
 
-    /// Moves on to `window`. Whoever comes late, by a clock read before the edge, counts into the current one; an end that was
-    /// moved keeps what was counted.
+    /// Moves on to `window`. Whoever comes late, by a clock read before the edge or with limits from before a reset, counts
+    /// into the current one; an end that was moved keeps what was counted.
     fn turn_to(&mut self, window: Window) {
-        if window.end <= self.window.start {
+        if window.reset_at < self.window.reset_at || window.end <= self.window.start {
             return;
         }
-        if window.start >= self.window.end {
+        if window.reset_at > self.window.reset_at || window.start >= self.window.end {
             *self = Self::new(self.counter, window);
         }
         self.window = window;
@@ -333,22 +333,29 @@ mod tests {
     }
 
     fn check(account: usize, start: i64, limit: u64) -> Check {
-        let window = Window { start, end: start + 60 };
+        let window = Window { start, end: start + 60, reset_at: 0 };
         Check { account, counter: REQUESTS, window, limit, takes: 1, alert_threshold: None, before: 0 }
     }
 
     #[test]
     fn a_window_turns_once_and_late_comers_do_not_turn_it_back() {
-        let mut count = Count { own: 5, ..Count::new(REQUESTS, Window { start: 60, end: 120 }) };
-        for ((start, end), value, window) in [
-            ((60, 120), 5, (60, 120)),
-            ((0, 60), 5, (60, 120)),
-            ((60, 100), 5, (60, 100)),
-            ((60, 140), 5, (60, 140)),
-            ((140, 200), 0, (140, 200)),
+        let window = |(start, end, reset_at)| Window { start, end, reset_at };
+        let mut count = Count { own: 5, ..Count::new(REQUESTS, window((60, 120, 0))) };
+        for (next, value, current) in [
+            ((60, 120, 0), 5, (60, 120, 0)),
+            ((0, 60, 0), 5, (60, 120, 0)),
+            ((60, 100, 0), 5, (60, 100, 0)),
+            ((60, 140, 0), 5, (60, 140, 0)),
+            ((140, 200, 0), 0, (140, 200, 0)),
+            // Somebody has it start anew.
+            ((140, 200, 7), 0, (140, 200, 7)),
+            ((140, 200, 0), 5, (140, 200, 7)),
+            ((200, 260, 0), 5, (140, 200, 7)),
+            ((200, 260, 7), 0, (200, 260, 7)),
         ] {
-            count.turn_to(Window { start, end });
-            assert_eq!((count.own, count.window.start, count.window.end), (value, window.0, window.1), "{start} {end}");
+            count.turn_to(window(next));
+            assert_eq!((count.own, count.window), (value, window(current)), "{next:?}");
+            count.own = 5;
         }
     }
 

@@ -96,6 +96,7 @@ async fn a_budget_ends_at_its_limit_and_starts_anew_with_its_period() {
         alert_threshold: Some(80),
         reset,
         next_reset_at: next.map(at),
+        reset_at: 0,
     };
     #[rustfmt::skip]
     let cases = [
@@ -127,6 +128,31 @@ async fn a_budget_ends_at_its_limit_and_starts_anew_with_its_period() {
         limits.settle(&key, amounts, at(next));
         assert_eq!(alerts(), 1, "once in a period: {limit:?}");
     }
+}
+
+#[tokio::test]
+async fn a_budget_that_somebody_resets_starts_anew_and_its_rates_do_not() {
+    let limits = limits();
+    let now = at("2026-11-25T10:50:00Z");
+    let at_reset = |reset_at| {
+        let budget = UsageLimit {
+            counts: Spent::Tokens,
+            limit: 100,
+            alert_threshold: None,
+            reset: Reset::Monthly,
+            next_reset_at: None,
+            reset_at,
+        };
+        key(vec![RateLimit { counts: Counted::Tokens, per: RateUnit::Day, value: 250 }], vec![budget])
+    };
+    let (before, after) = (at_reset(0), at_reset(1_764_067_799_000));
+    let spend = |key: &Arc<Account>| limits.settle(key, Amounts { requests: 0, tokens: 100, cost: 0 }, now);
+    spend(&before);
+    assert!(matches!(admit(&limits, &before, true, now).await, Err(Denied::BudgetExhausted { .. })));
+    assert_eq!(admit(&limits, &after, true, now).await.unwrap().tokens.unwrap().remaining, 150);
+    // What was asked before and is answered after counts for now.
+    spend(&before);
+    assert!(matches!(admit(&limits, &after, true, now).await, Err(Denied::BudgetExhausted { .. })));
 }
 
 #[tokio::test]

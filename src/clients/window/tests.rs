@@ -12,7 +12,7 @@ fn at(text: &str) -> i64 {
 
 fn limit(reset: Reset, next: Option<&str>) -> UsageLimit {
     let next_reset_at = next.map(|next| OffsetDateTime::from_unix_timestamp(at(next)).unwrap());
-    UsageLimit { counts: Spent::Cost, limit: 1, alert_threshold: None, reset, next_reset_at }
+    UsageLimit { counts: Spent::Cost, limit: 1, alert_threshold: None, reset, next_reset_at, reset_at: 0 }
 }
 
 fn shown(window: Window) -> (String, String) {
@@ -81,11 +81,11 @@ fn periods_follow_the_calendar_or_what_is_announced() {
 
 #[test]
 fn waiting_is_at_least_a_second() {
-    let window = Window { start: 0, end: 60 };
+    let window = Window { start: 0, end: 60, reset_at: 0 };
     for (now, secs) in [(0, 60), (59, 1), (60, 1), (61, 1)] {
         assert_eq!(window.remaining_secs(now), secs, "{now}");
     }
-    assert_eq!(Window { start: i64::MIN, end: i64::MAX }.over_at(), None);
+    assert_eq!(Window::EVER.over_at(), None);
 }
 
 /// From year 1 to 9999.

@@ -48,8 +48,13 @@ pub(super) fn link(
         let lifespan = report.lifespan(status, row.expires_at);
         let scopes = report.value("scopes", row.scopes, "a list of scopes").unwrap_or_default();
         let hashes = hashes(row.hashes, context, &mut report, snapshot);
-        let account =
-            limits::account((AccountKind::ApiKey, &id), exhausted, row.rate_limits, row.usage_limits, &mut report);
+        let account = limits::account(
+            (AccountKind::ApiKey, &id),
+            exhausted,
+            row.rate_limits,
+            (row.usage_limits, row.usage_reset_at),
+            &mut report,
+        );
         let key = ApiKey {
             scopes: Scopes::parse(scopes.iter().map(String::as_str)),
             lifespan,

@@ -108,7 +108,8 @@ pub(super) fn link_virtual_keys(
         let own = fields::read(&subject, written, references, &mut report);
         let mut lifespan = report.lifespan(row.status, row.expires_at);
         let owner = (AccountKind::VirtualKey, &id);
-        let account = limits::account(owner, false, row.rate_limits, row.usage_limits, &mut report);
+        let account =
+            limits::account(owner, false, row.rate_limits, (row.usage_limits, row.usage_reset_at), &mut report);
         let effective = match parent {
             Some(parent) => {
                 lifespan = lifespan.and(parent.lifespan);

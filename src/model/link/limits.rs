@@ -22,10 +22,14 @@ pub(super) fn account(
     (kind, id): (AccountKind, &Arc<str>),
     exhausted: bool,
     rate: Given<Vec<&RawValue>>,
-    usage: Given<&RawValue>,
+    (usage, reset_at): (Given<&RawValue>, Given<String>),
     report: &mut Report<'_>,
 ) -> Option<Arc<Account>> {
-    let (rate, usage) = (rate_limits(rate, report), usage_limits(usage, report));
+    let (rate, mut usage) = (rate_limits(rate, report), usage_limits(usage, report));
+    if let Ok(Some(at)) = instant("usage_reset_at", reset_at, report) {
+        let millis = i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or_default();
+        usage.iter_mut().for_each(|limit| limit.reset_at = millis);
+    }
     Account::new(kind, id, exhausted, rate, usage)
 }
 
@@ -156,6 +160,7 @@ fn usage_limit(raw: &RawValue, report: &mut Report<'_>) -> Option<UsageLimit> {
         alert_threshold,
         reset,
         next_reset_at: next.map(midnight),
+        reset_at: 0,
     })
 }
 

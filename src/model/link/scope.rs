@@ -46,7 +46,8 @@ impl WorkspaceIndex {
             }
             let exhausted = matches!(&row.status, Given::Value(status) if status.eq_ignore_ascii_case("exhausted"));
             let owner = (AccountKind::Workspace, &naming.id);
-            let account = limits::account(owner, exhausted, row.rate_limits, row.usage_limits, &mut report);
+            let account =
+                limits::account(owner, exhausted, row.rate_limits, (row.usage_limits, row.usage_reset_at), &mut report);
             // A fault is one of the snapshot: without a limit it was given, no workspace goes on.
             let account = match report.into_fault() {
                 Some(_) => Some(Account::closed(AccountKind::Workspace, &naming.id)),

@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 
 use super::{Row, Told};
 use crate::{
-    clients::limits::Counter,
+    clients::{limits::Counter, window::Window},
     model::{Counted, RateUnit, Reset, Spent},
 };
 
@@ -87,6 +87,19 @@ pub struct Store {
     seen: Mutex<Zeroizing<Vec<u8>>>,
     client: Mutex<Client>,
     connection: ArcSwapOption<ConnectionManager>,
+}
+
+/// The part of a key that tells windows apart.
+struct Start(Window);
+
+// === impl Start ===
+
+impl fmt::Display for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Window { start, end: _, reset_at } = self.0;
+        write!(f, "{start}")?;
+        if reset_at == 0 { Ok(()) } else { write!(f, ".{reset_at}") }
+    }
 }
 
 // === impl Store ===
@@ -159,10 +172,10 @@ impl Store {
         Ok(connection)
     }
 
-    /// `sidekey:api_key/ID:requests_rpm:1764064800`.
+    /// `sidekey:api_key/ID:requests_rpm:1764064800`; after a reset by hand, `:cost_monthly:1764547200.1764700000000`.
     fn key(&self, row: &Row) -> String {
         let prefix = &self.settings.prefix;
-        let (account, start) = (&row.account, row.window.start);
+        let (account, start) = (&row.account, Start(row.window));
         match row.counter {
             Counter::Rate(counts, per) => format!("{prefix}:{account}:{}_{}:{start}", counted(counts), unit(per)),
             Counter::Usage(counts, reset) => format!("{prefix}:{account}:{}_{}:{start}", spent(counts), period(reset)),
@@ -282,15 +295,16 @@ mod tests {
         std::fs::write(&url_file, "redis://127.0.0.1").unwrap();
         let store =
             Store::new(Settings { url_file, ca_file: None, allow_plaintext: false, prefix: "sidekey".into() }).unwrap();
-        let key = |counter, start| {
-            let window = crate::clients::window::Window { start, end: start + 60 };
+        let key = |counter, start, reset_at| {
+            let window = Window { start, end: start + 60, reset_at };
             let row =
                 Row { account: "api_key/k".into(), counter, window, own: 0, takes: 0, limit: 0, alert_threshold: None };
             store.key(&row)
         };
         let rate = Counter::Rate(Counted::Requests, RateUnit::Minute);
-        assert_eq!(key(rate, 60), "sidekey:api_key/k:requests_rpm:60");
-        assert_eq!(key(Counter::Usage(Spent::Cost, Reset::Days(30)), 0), "sidekey:api_key/k:cost_days30:0");
-        assert_eq!(key(Counter::Usage(Spent::Tokens, Reset::Never), 0), "sidekey:api_key/k:tokens_ever:0");
+        assert_eq!(key(rate, 60, 0), "sidekey:api_key/k:requests_rpm:60");
+        assert_eq!(key(Counter::Usage(Spent::Cost, Reset::Days(30)), 0, 0), "sidekey:api_key/k:cost_days30:0");
+        assert_eq!(key(Counter::Usage(Spent::Tokens, Reset::Never), 0, 0), "sidekey:api_key/k:tokens_ever:0");
+        assert_eq!(key(Counter::Usage(Spent::Tokens, Reset::Never), 0, 7), "sidekey:api_key/k:tokens_ever:0.7");
     }
 }

@@ -124,6 +124,7 @@ fn limits_are_read_as_they_are_meant() {
         alert_threshold,
         reset,
         next_reset_at: None,
+        reset_at: 0,
     };
     let cases = [
         (json!(null), vec![]),
@@ -155,6 +156,8 @@ fn limits_are_read_as_they_are_meant() {
         let next = found(&snapshot).key.account.as_ref().unwrap().usage_limits[0].next_reset_at.unwrap();
         assert_eq!((next.day(), next.time()), (day, time::Time::MIDNIGHT), "{given}");
     }
+    let more = json!({"usage_limits": {"credit_limit": 1}, "usage_reset_at": "2026-11-25T10:00:00.250Z"});
+    assert_eq!(found(&linked(&more)).key.account.as_ref().unwrap().usage_limits[0].reset_at, 1_795_600_800_250);
 }
 
 #[test]
@@ -188,6 +191,7 @@ fn faults_set_a_key_aside_and_leave_its_hashes() {
             "periodic_reset_days (k): stands beside periodic_reset",
         ),
         (json!({"usage_limits": {"next_usage_reset_at": "x"}}), "next_usage_reset_at (k): must be a time"),
+        (json!({"usage_reset_at": "x"}), "usage_reset_at (k): must be a time"),
         (json!({"hashes": [hash(HASH), {"kid": "k1"}]}), "hashes[1].hmac_sha256 (k): is missing"),
         (json!({"hashes": [hash(HASH), hash("00")]}), "hashes[1].hmac_sha256 (k): must be 64 hexadecimal"),
         (json!({"hashes": [hash(HASH), {"hmac_sha256": OTHER}]}), "hashes[1].kid (k): is missing"),
