@@ -100,7 +100,16 @@ impl OpenBao {
         bao.write("auth/approle/role/sidekey/role-id", json!({"role_id": bao.role_id})).await;
         bao.write("auth/approle/role/sidekey/custom-secret-id", json!({"secret_id": bao.secret_id})).await;
         bao.token = bao.new_token(json!({"policies": ["sidekey"], "ttl": "1h"})).await;
+        bao.versioned().await;
         bao
+    }
+
+    /// Waits until the KV v2 mount takes requests: a fresh one says "upgrading" for a moment.
+    async fn versioned(&mut self) {
+        let ask = Call::new(Method::GET, "/v1/secret/data/nothing").header("x-vault-token", &self.root_token);
+        let address = self.address;
+        let taken = async || (ask.clone().send(address).await.status == 404).then_some(());
+        self.process.until("versioned", taken).await;
     }
 
     /// `http://address`, as in `vault_addr`.
