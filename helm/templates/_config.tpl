@@ -32,7 +32,9 @@
       "listen" (printf "%s:%d" $any (int $values.ports.client))
       "admin_listen" (printf "%s:%d" $any (int $values.ports.admin))
       "upstream" (dict "url" (printf "http://127.0.0.1:%d" (int $values.gateway.port)) "max_head_bytes" (int $values.gateway.maxHeadBytes))
-      "snapshot" $snapshot -}}
+      "snapshot" $snapshot
+      "prewarm" "all"
+      "prewarm_max_secs" 120 -}}
 {{- if $secrets.sealingIdentity.name -}}{{- $_ := set $config "sealing" (dict "identity_file" (printf "/etc/sidekey/sealing/%s" $secrets.sealingIdentity.key)) -}}{{- end -}}
 {{- if $secrets.adminToken.name -}}{{- $_ := set $config "admin_token_file" (printf "/etc/sidekey/admin-token/%s" $secrets.adminToken.key) -}}{{- end -}}
 {{- if $secrets.apiKeyHash.name -}}{{- $_ := set $config "api_key_hash_file" (printf "/etc/sidekey/api-key-hash/%s" $secrets.apiKeyHash.key) -}}{{- end -}}
@@ -64,6 +66,12 @@
 {{- if $own.signingKeySecret.name -}}{{- $_ := set $config "signing_key_file" (printf "/etc/sidekey/signing-key/%s" $own.signingKeySecret.key) -}}{{- end -}}
 {{- if $own.tlsSecret.name -}}{{- $_ := set $config "tls" (dict "cert_file" "/etc/sidekey/tls/tls.crt" "key_file" "/etc/sidekey/tls/tls.key") -}}{{- end -}}
 {{- mergeOverwrite $config (deepCopy $own.config) | toYaml -}}
+{{- end }}
+
+{{/* Seconds until a roll counts as stuck: Kubernetes' own, and what a pod may wait for its secrets. */}}
+{{- define "sidekey.progressSeconds" -}}
+{{- $config := include "sidekey.config" . | fromYaml -}}
+{{- add 600 $config.prewarm_max_secs -}}
 {{- end }}
 
 {{/* Seconds from SIGTERM to SIGKILL: both stages of the drain, and a margin for the gateway after it. */}}

@@ -51,10 +51,11 @@ pub async fn run(
     let Settings { choice, file, limit } = settings;
     let mut names = match (&choice, &file) {
         (Choice::Used, Some(file)) => Names::read(file),
-        (Choice::None | Choice::Used | Choice::List(_), _) => Names::default(),
+        (Choice::None | Choice::All | Choice::Used | Choice::List(_), _) => Names::default(),
     };
-    let wanted: HashSet<String> = match choice {
-        Choice::None => HashSet::new(),
+    let all = choice == Choice::All;
+    let mut wanted: HashSet<String> = match choice {
+        Choice::None | Choice::All => HashSet::new(),
         Choice::Used => names.0.iter().map(ToString::to_string).collect(),
         Choice::List(list) => list.into_iter().collect(),
     };
@@ -62,7 +63,13 @@ pub async fn run(
         let mut changes = feed.subscribe();
         // What it returns is a lock; not to be held.
         drop(changes.wait_for(|status| status.generation > 0).await);
-        let Some(snapshot) = feed.current().filter(|_| !wanted.is_empty()) else { return };
+        let Some(snapshot) = feed.current() else { return };
+        if all {
+            wanted = snapshot.references.iter().map(|reference| reference.id.to_string()).collect();
+        }
+        if wanted.is_empty() {
+            return;
+        }
         let started = Instant::now();
         let warmed = resolver.prewarm(&snapshot, &wanted, limit).await;
         let elapsed_ms = started.elapsed().as_millis() as u64;

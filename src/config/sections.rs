@@ -445,10 +445,12 @@ pub fn prewarm(reader: &mut Reader<'_>) -> prewarm::Settings {
     #[derive(Clone, Copy, PartialEq, Eq)]
     enum Word {
         None,
+        All,
         Used,
         List,
     }
-    let word = reader.word("prewarm", &[("none", Word::None), ("used", Word::Used), ("list", Word::List)]);
+    let words = [("none", Word::None), ("all", Word::All), ("used", Word::Used), ("list", Word::List)];
+    let word = reader.word("prewarm", &words);
     let list = reader.list("prewarm_list", Vec::new(), value::name);
     let file = reader.optional("prewarm_file", value::path);
     // A start that waits longer than an orchestrator's patience would never end.
@@ -456,16 +458,17 @@ pub fn prewarm(reader: &mut Reader<'_>) -> prewarm::Settings {
     match (word, file.is_some(), list.is_empty()) {
         (Word::Used, false, _) => reader.problem("prewarm", "`used` needs prewarm_file, where names are remembered"),
         (Word::List, _, true) => reader.problem("prewarm", "`list` needs prewarm_list, the references to read"),
-        (Word::None | Word::List, true, _) => {
+        (Word::None | Word::All | Word::List, true, _) => {
             reader.problem("prewarm_file", "has no effect without prewarm: used; remove it, or set that");
         }
-        (Word::None | Word::Used, _, false) => {
+        (Word::None | Word::All | Word::Used, _, false) => {
             reader.problem("prewarm_list", "has no effect without prewarm: list; remove it, or set that");
         }
-        (Word::None, false, true) | (Word::Used, true, true) | (Word::List, false, false) => {}
+        (Word::None | Word::All, false, true) | (Word::Used, true, true) | (Word::List, false, false) => {}
     }
     let choice = match word {
         Word::None => Choice::None,
+        Word::All => Choice::All,
         Word::Used => Choice::Used,
         Word::List => Choice::List(list),
     };

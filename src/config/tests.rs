@@ -81,6 +81,8 @@ fn relations() {
         Case { text: "prewarm: list", problem: Some("prewarm: `list` needs prewarm_list") },
         Case { text: "prewarm_file: a", problem: Some("prewarm_file: has no effect") },
         Case { text: "prewarm: used\nprewarm_file: a", problem: None },
+        Case { text: "prewarm: all", problem: None },
+        Case { text: "prewarm: all\nprewarm_list: [a]", problem: Some("prewarm_list: has no effect") },
         Case { text: "prewarm: list\nprewarm_list: [a]", problem: None },
         Case { text: "egress: {allow_hosts: [vault], allow_cidrs: [10.0.0.0/8]}", problem: None },
         Case { text: "managers: {vault: {kubernetes_allow_addrs: ['https://vault:8200']}}", problem: None },

@@ -254,6 +254,10 @@ impl ControlPlaneSource {
     /// Without any snapshot: what was good last.
     async fn fall_back(&mut self, feed: &Feed) {
         let Some(path) = self.settings.last_good.clone().filter(|_| feed.current().is_none()) else { return };
+        if matches!(tokio::fs::try_exists(&path).await, Ok(false)) {
+            // A first start; that there is no snapshot is said already.
+            return;
+        }
         let (settings, linker) = (self.settings.clone(), self.linker.clone());
         let work = move || restore(&path, &settings, &linker);
         match tokio::task::spawn_blocking(work).await {

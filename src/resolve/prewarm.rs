@@ -42,6 +42,8 @@ pub struct Settings {
 pub enum Choice {
     /// Nothing.
     None,
+    /// Every reference of the snapshot.
+    All,
     /// What was in use before.
     Used,
     /// These references, by slug or id.

@@ -18,7 +18,9 @@ from bench import CACHE, SIDEKEY, TEMPORARY, Skip, must, need
 GATEWAY = CACHE / "npm-portkey" / "node_modules"
 PROVIDER = "10.99.0.1"  # an address of the node that every pod reaches
 FOLDERS = ["/usr", "/lib", "/lib64", "/bin"]
-ETC = {"hosts": f"127.0.0.1 localhost\n{PROVIDER} models.test vault.test\n", "resolv.conf": "", "nsswitch.conf": "hosts: files\n"}
+SERVICE = "10.99.0.2"  # the cluster address of the control plane's Service
+HOSTS = {"localhost": "127.0.0.1", "models.test": PROVIDER, "vault.test": PROVIDER, "sidekey-control-plane.gateways.svc": SERVICE}
+ETC = {"hosts": "".join(f"{address} {name}\n" for name, address in HOSTS.items()), "resolv.conf": "", "nsswitch.conf": "hosts: files\n"}
 
 
 def node():
@@ -30,7 +32,8 @@ def node():
     if any(": lo:" not in line for line in must("ip", "-o", "link").splitlines()):
         raise Skip("the suite is not in a network of its own: use tests/chart/run")
     must("ip", "link", "set", "lo", "up")
-    must("ip", "addr", "add", f"{PROVIDER}/32", "dev", "lo")
+    for address in (PROVIDER, SERVICE):
+        must("ip", "addr", "add", f"{address}/32", "dev", "lo")
 
 
 class Container:
@@ -98,6 +101,13 @@ class Container:
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
         return done.returncode, done.stdout
 
+    def restart(self):
+        """The process dies and the kubelet starts it again, in the same pod: its volumes stay."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.process.wait(10)
+        self.start()
+        self.pod.wait(self, "startupProbe")
+
     def probe(self, kind):
         get = self.spec[kind]["httpGet"]
         port = next(port["containerPort"] for port in self.spec["ports"] if port["name"] == get["port"])
@@ -121,19 +131,19 @@ class Container:
 
 
 class Pod:
-    """`content`: what ConfigMaps and Secrets hold that the chart does not make, {name: {key: text}}; `tokens` gives one for an
-    audience. A claim is a folder of `claims`, and outlives the pod."""
+    """A pod of the first Deployment, or of the one of that `name`. `content`: what ConfigMaps and Secrets hold that the chart does
+    not make, {name: {key: text}}; `tokens` gives one for an audience. A claim is a folder of `claims`, and outlives the pod."""
 
     count = 0
 
-    def __init__(self, objects, content, claims=None):
+    def __init__(self, objects, content, claims=None, name=None):
         node()
         need(GATEWAY)
         Pod.count += 1
         self.number = Pod.count
         self.folder = TEMPORARY / f"pod-{self.number}"
         self.folder.mkdir()
-        self.spec = next(one for one in objects if one["kind"] == "Deployment")["spec"]["template"]["spec"]
+        self.spec = next(one for one in objects if one["kind"] == "Deployment" and name in (None, one["metadata"]["name"]))["spec"]["template"]["spec"]
         assert self.spec["automountServiceAccountToken"] is False
         made = {one["metadata"]["name"]: one["data"] for one in objects if one["kind"] == "ConfigMap"}
         self.claims = claims

@@ -2,6 +2,7 @@
 import contextlib
 import http.client
 import http.server
+import itertools
 import json
 import os
 import random
@@ -200,22 +201,25 @@ class Load:
         return failed, plain, streams
 
 
-def roll(rendered):
-    """Replaces two pods one by one under load, in the kubelet's order; every end and what the clients saw."""
-    pods = [Pod(rendered, CONTENT).start().until_ready() for _ in range(2)]
+def roll(rendered, content=CONTENT, outages=(), name=None):
+    """Replaces two pods one by one under load, in the kubelet's order; every end of a pod. An outage is called with the pod
+    that serves and the one that is to be started, and has started it when it returns."""
+    pods = [Pod(rendered, content, name=name).start().until_ready() for _ in range(2)]
     load, ends = Load(pods), []
     try:
         time.sleep(1)  # streams are under way in both
-        for old in list(pods):
-            fresh = Pod(rendered, CONTENT)
+        for old, outage in itertools.zip_longest(list(pods), outages):
+            fresh = Pod(rendered, content, name=name)
             pods.append(fresh)
-            load.endpoints.append(fresh.start().until_ready())
+            outage(old, fresh) if outage else fresh.start()
+            load.endpoints.append(fresh.until_ready())
             load.leave(old)
             ends.append(old.terminate())
     finally:
         failed, plain, streams = load.end()
         for pod in pods:
             pod.close()
+    print(f"{plain} plain requests and {streams} streams, {len(failed)} failed")
     assert not failed, f"{len(failed)} of {plain + streams} failed: {failed[:5]}"
     assert plain > 20 and streams > 6, (plain, streams)
     return ends
