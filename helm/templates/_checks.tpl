@@ -6,14 +6,15 @@
 
 {{- define "sidekey.checks" -}}
 {{- $values := .Values -}}
-{{- range $key := list "listen" "admin_listen" "admin_token_file" "api_key_hash_file" "fingerprint_key_file" "sealing" "tls" -}}
-{{-   if hasKey $values.config $key -}}
-{{-     include "sidekey.refuse" (printf "config.%s follows from other values (ports, ipv6, secrets.*); remove it" $key) -}}
+{{- range $key := list "listen" "admin_listen" "webhook_listen" "admin_token_file" "api_key_hash_file" "fingerprint_key_file" "sealing" "tls" -}}
+{{-   if and (hasKey $values.config $key) (not (include "sidekey.isOwnSocket" (list $ (index $values.config $key)))) -}}
+{{-     include "sidekey.refuse" (printf "config.%s follows from other values (ports, ipv6, webhooks, secrets.*); remove it" $key) -}}
 {{-   end -}}
 {{- end -}}
 {{- range $path := list "upstream.url" "upstream.max_head_bytes" "snapshot.file" "snapshot.control_plane" -}}
 {{-   $parts := splitList "." $path -}}
-{{-   if hasKey (default dict (index $values.config (first $parts))) (last $parts) -}}
+{{-   $section := default dict (index $values.config (first $parts)) -}}
+{{-   if and (hasKey $section (last $parts)) (not (include "sidekey.isOwnSocket" (list $ (index $section (last $parts))))) -}}
 {{-     include "sidekey.refuse" (printf "config.%s follows from other values (gateway.*, snapshot.*); remove it" $path) -}}
 {{-   end -}}
 {{- end -}}
@@ -24,11 +25,21 @@
 {{- if $values.controlPlane.enabled -}}{{- include "sidekey.controlPlaneChecks" . -}}{{- end -}}
 {{- end }}
 
+{{/* Whether a value names Unix sockets in a pod of another chart: list CONTEXT VALUE. */}}
+{{- define "sidekey.isOwnSocket" -}}
+{{- $given := index . 1 -}}
+{{- if eq (index . 0).Values.mode "sidecar" -}}
+{{-   if kindIs "string" $given -}}{{- if hasPrefix "unix:" $given }}true{{ end -}}
+{{-   else if kindIs "slice" $given -}}{{- if regexMatch "^(unix:[^,]*,)+$" (printf "%s," (join "," $given)) }}true{{ end -}}
+{{-   end -}}
+{{- end -}}
+{{- end }}
+
 {{- define "sidekey.dataPlaneChecks" -}}
 {{- $values := .Values -}}
 {{- $secrets := $values.secrets -}}
 {{- $authentication := default "none" $values.config.client_auth -}}
-{{- if not (or (eq $authentication "api_key") $secrets.clientCa.name $values.config.allow_unauthenticated) -}}
+{{- if not (or (not (include "sidekey.listensOnTcp" .)) (eq $authentication "api_key") $secrets.clientCa.name $values.config.allow_unauthenticated) -}}
 {{-   include "sidekey.refuse" "whoever reaches the Service would use your credentials. Set config.client_auth: api_key with secrets.apiKeyHash, or secrets.tls and secrets.clientCa for client certificates, or config.allow_unauthenticated: true if networkPolicy.clients or a mesh says who may connect" -}}
 {{- end -}}
 {{- if and (eq $authentication "api_key") (not $secrets.apiKeyHash.name) -}}
@@ -37,6 +48,8 @@
 {{- if and $secrets.clientCa.name (not $secrets.tls.name) -}}
 {{-   include "sidekey.refuse" "secrets.clientCa needs secrets.tls beside it: client certificates are shown over TLS" -}}
 {{- end -}}
+{{- include "sidekey.webhookChecks" . -}}
+{{- include "sidekey.limitChecks" . -}}
 {{- $source := $values.snapshot.source -}}
 {{- if and (eq $source "inline") (not $values.snapshot.inline) -}}
 {{-   include "sidekey.refuse" "snapshot.source: inline needs snapshot.inline (--set-file snapshot.inline=snapshot.json)" -}}
@@ -75,15 +88,68 @@
 {{-     include "sidekey.refuse" (printf "gateway.extraEnv sets %s, which keeps the gateway on loopback; remove it" .name) -}}
 {{-   end -}}
 {{- end -}}
-{{- $ports := list (int $values.ports.client) (int $values.ports.admin) (int $values.gateway.port) (int $values.gateway.healthPort) -}}
+{{- $ports := list (int $values.ports.client) (int $values.ports.admin) (int $values.webhooks.port) (int $values.gateway.port) (int $values.gateway.healthPort) -}}
 {{- if ne (len $ports) (len (uniq $ports)) -}}
-{{-   include "sidekey.refuse" "ports.client, ports.admin, gateway.port and gateway.healthPort are in one pod; give each its own number" -}}
+{{-   include "sidekey.refuse" "ports.client, ports.admin, webhooks.port, gateway.port and gateway.healthPort are in one pod; give each its own number" -}}
 {{- end -}}
 {{- if and $values.autoscaling.enabled (gt (int $values.autoscaling.minReplicas) (int $values.autoscaling.maxReplicas)) -}}
 {{-   include "sidekey.refuse" "autoscaling.minReplicas is above autoscaling.maxReplicas" -}}
 {{- end -}}
 {{- if and $values.podDisruptionBudget.enabled (not $values.autoscaling.enabled) (lt (int $values.replicas) 2) -}}
 {{-   include "sidekey.refuse" "podDisruptionBudget.enabled with one pod either blocks drains or protects nothing; set replicas to 2 or more" -}}
+{{- end -}}
+{{- end }}
+
+{{- define "sidekey.webhookChecks" -}}
+{{- $webhooks := .Values.webhooks -}}
+{{- $sources := default dict .Values.config.webhooks -}}
+{{- $named := list -}}
+{{- range $name := list "eventbridgeSecret" "dopplerSecret" "infisicalSecret" "hmacSecret" -}}
+{{-   if (index $webhooks $name).name -}}{{- $named = append $named $name -}}{{- end -}}
+{{- end -}}
+{{- if not $webhooks.enabled -}}
+{{-   if or $named $sources $webhooks.tlsSecret.name -}}
+{{-     include "sidekey.refuse" "config.webhooks and webhooks.*Secret have no effect without webhooks.enabled: true; set that, or remove them" -}}
+{{-   end -}}
+{{- else -}}
+{{-   if not (or $named (omit $sources "allow_plaintext" "tls")) -}}
+{{-     include "sidekey.refuse" "webhooks.enabled needs a source: webhooks.eventbridgeSecret, .dopplerSecret, .infisicalSecret or .hmacSecret, or config.webhooks.event_grid or .pubsub" -}}
+{{-   end -}}
+{{-   if hasKey $sources "tls" -}}
+{{-     include "sidekey.refuse" "config.webhooks.tls follows from webhooks.tlsSecret; remove it" -}}
+{{-   end -}}
+{{-   if not (or $webhooks.tlsSecret.name $sources.allow_plaintext) -}}
+{{-     include "sidekey.refuse" "webhooks.enabled without webhooks.tlsSecret shows keys and tokens of sources to the network; name the Secret, or set config.webhooks.allow_plaintext: true if an ingress in front of it ends TLS" -}}
+{{-   end -}}
+{{-   if and $webhooks.tlsSecret.name $sources.allow_plaintext -}}
+{{-     include "sidekey.refuse" "webhooks.tlsSecret and config.webhooks.allow_plaintext contradict each other; keep one" -}}
+{{-   end -}}
+{{-   range $source := list "doppler" "infisical" -}}
+{{-     if and (index $webhooks (printf "%sSecret" $source)).name (not (index (default dict (index $sources $source)) "references")) -}}
+{{-       include "sidekey.refuse" (printf "webhooks.%sSecret needs config.webhooks.%s.references, the references to read again" $source $source) -}}
+{{-     end -}}
+{{-   end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "sidekey.limitChecks" -}}
+{{- $limits := .Values.limits -}}
+{{- $config := default dict .Values.config.limits -}}
+{{- $redis := default dict $config.redis -}}
+{{- range $row := list
+      (list $limits.redisUrlSecret.name $redis "url_file" "limits.redisUrlSecret" "config.limits.redis.url_file")
+      (list $limits.redisCaSecret.name $redis "ca_file" "limits.redisCaSecret" "config.limits.redis.ca_file")
+      (list $limits.alertSecret.name (default dict $config.alerts) "secret_file" "limits.alertSecret" "config.limits.alerts.secret_file")
+      (list $limits.priceConfigMap.name $config "price_file" "limits.priceConfigMap" "config.limits.price_file") -}}
+{{-   if and (index $row 0) (hasKey (index $row 1) (index $row 2)) -}}
+{{-     include "sidekey.refuse" (printf "%s and %s are two words for one file; keep one" (index $row 3) (index $row 4)) -}}
+{{-   end -}}
+{{- end -}}
+{{- if and $limits.redisCaSecret.name (not (or $limits.redisUrlSecret.name (hasKey $redis "url_file"))) -}}
+{{-   include "sidekey.refuse" "limits.redisCaSecret has no effect without limits.redisUrlSecret" -}}
+{{- end -}}
+{{- if and $limits.alertSecret.name (not (default dict $config.alerts).webhook_url) -}}
+{{-   include "sidekey.refuse" "limits.alertSecret needs config.limits.alerts.webhook_url beside it" -}}
 {{- end -}}
 {{- end }}
 
@@ -121,7 +187,13 @@
 {{-     include "sidekey.refuse" (printf "controlPlane.config.%s follows from other values of controlPlane; remove it" $key) -}}
 {{-   end -}}
 {{- end -}}
+{{- if and $own.podDisruptionBudget.enabled (lt (int $own.replicas) 2) -}}
+{{-   include "sidekey.refuse" "controlPlane.podDisruptionBudget.enabled with one pod blocks drains; use controlPlane.replicas: 2 on PostgreSQL" -}}
+{{- end -}}
 {{- if $own.databaseUrlSecret.name -}}
+{{-   if $own.persistence.existingClaim -}}
+{{-     include "sidekey.refuse" "controlPlane.persistence.existingClaim holds a SQLite file, and controlPlane.databaseUrlSecret says PostgreSQL; keep one" -}}
+{{-   end -}}
 {{-   range $name := list "bootstrapKeySecret" "apiKeyHashSecret" "signingKeySecret" -}}
 {{-     if not (index $own $name).name -}}
 {{-       include "sidekey.refuse" (printf "controlPlane.databaseUrlSecret (PostgreSQL) needs controlPlane.%s.name: every pod has to have the same key" $name) -}}

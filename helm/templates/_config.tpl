@@ -39,6 +39,8 @@
 {{- if $secrets.adminToken.name -}}{{- $_ := set $config "admin_token_file" (printf "/etc/sidekey/admin-token/%s" $secrets.adminToken.key) -}}{{- end -}}
 {{- if $secrets.apiKeyHash.name -}}{{- $_ := set $config "api_key_hash_file" (printf "/etc/sidekey/api-key-hash/%s" $secrets.apiKeyHash.key) -}}{{- end -}}
 {{- if $secrets.fingerprintKey.name -}}{{- $_ := set $config "fingerprint_key_file" (printf "/etc/sidekey/fingerprint-key/%s" $secrets.fingerprintKey.key) -}}{{- end -}}
+{{- include "sidekey.webhookConfig" (list . $config) -}}
+{{- include "sidekey.limitConfig" (list . $config) -}}
 {{- if $secrets.extraCa.name -}}{{- $_ := set $config "egress" (dict "extra_ca_files" (list (printf "/etc/sidekey/extra-ca/%s" $secrets.extraCa.key))) -}}{{- end -}}
 {{- if $secrets.tls.name -}}
 {{-   $tls := dict "cert_file" "/etc/sidekey/tls/tls.crt" "key_file" "/etc/sidekey/tls/tls.key" -}}
@@ -51,6 +53,34 @@
 {{- if $secrets.files.name -}}{{- $_ := set $managers "file" (dict "root" "/etc/sidekey/files") -}}{{- end -}}
 {{- if $managers -}}{{- $_ := set $config "managers" $managers -}}{{- end -}}
 {{- mergeOverwrite $config (deepCopy $values.config) | toYaml -}}
+{{- end }}
+
+{{/* Adds to a configuration: list CONTEXT CONFIG. */}}
+{{- define "sidekey.webhookConfig" -}}
+{{- $webhooks := (index . 0).Values.webhooks -}}
+{{- if $webhooks.enabled -}}
+{{-   $_ := set (index . 1) "webhook_listen" (printf "%s:%d" (include "sidekey.anyAddress" (index . 0)) (int $webhooks.port)) -}}
+{{-   $sources := dict -}}
+{{-   range $source, $field := dict "eventbridge" "api_key_file" "doppler" "secret_file" "infisical" "secret_file" "hmac" "secret_file" -}}
+{{-     with index $webhooks (printf "%sSecret" $source) -}}
+{{-       if .name -}}{{- $_ := set $sources $source (dict $field (printf "/etc/sidekey/webhook-%s/%s" $source .key)) -}}{{- end -}}
+{{-     end -}}
+{{-   end -}}
+{{-   if $webhooks.tlsSecret.name -}}{{- $_ := set $sources "tls" (dict "cert_file" "/etc/sidekey/webhook-tls/tls.crt" "key_file" "/etc/sidekey/webhook-tls/tls.key") -}}{{- end -}}
+{{-   if $sources -}}{{- $_ := set (index . 1) "webhooks" $sources -}}{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "sidekey.limitConfig" -}}
+{{- $limits := (index . 0).Values.limits -}}
+{{- $keys := dict -}}
+{{- $redis := dict -}}
+{{- if $limits.redisUrlSecret.name -}}{{- $_ := set $redis "url_file" (printf "/etc/sidekey/redis-url/%s" $limits.redisUrlSecret.key) -}}{{- end -}}
+{{- if $limits.redisCaSecret.name -}}{{- $_ := set $redis "ca_file" (printf "/etc/sidekey/redis-ca/%s" $limits.redisCaSecret.key) -}}{{- end -}}
+{{- if $redis -}}{{- $_ := set $keys "redis" $redis -}}{{- end -}}
+{{- if $limits.alertSecret.name -}}{{- $_ := set $keys "alerts" (dict "secret_file" (printf "/etc/sidekey/alerts/%s" $limits.alertSecret.key)) -}}{{- end -}}
+{{- if $limits.priceConfigMap.name -}}{{- $_ := set $keys "price_file" (printf "/etc/sidekey/prices/%s" $limits.priceConfigMap.key) -}}{{- end -}}
+{{- if $keys -}}{{- $_ := set (index . 1) "limits" $keys -}}{{- end -}}
 {{- end }}
 
 {{- define "sidekey.controlPlaneConfig" -}}
@@ -78,4 +108,9 @@
 {{- define "sidekey.graceSeconds" -}}
 {{- $limits := default dict .Values.config.limits -}}
 {{- add (ternary 5 $limits.drain_delay_secs (kindIs "invalid" $limits.drain_delay_secs)) (ternary 25 $limits.drain_secs (kindIs "invalid" $limits.drain_secs)) .Values.terminationMarginSecs -}}
+{{- end }}
+
+{{- define "sidekey.controlPlaneGraceSeconds" -}}
+{{- $limits := default dict .Values.controlPlane.config.limits -}}
+{{- add (ternary 25 $limits.drain_secs (kindIs "invalid" $limits.drain_secs)) .Values.terminationMarginSecs -}}
 {{- end }}

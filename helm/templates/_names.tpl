@@ -45,6 +45,11 @@ helm.sh/chart: {{ printf "%s-%s" $context.Chart.Name $context.Chart.Version | re
 {{- end }}
 {{- end }}
 
+{{/* Whether clients connect over TCP; to a Unix socket in a pod of another chart else. */}}
+{{- define "sidekey.listensOnTcp" -}}
+{{- if not (hasKey .Values.config "listen") }}true{{ end -}}
+{{- end }}
+
 {{/* repository:tag or repository@digest: list IMAGE DEFAULT-TAG. */}}
 {{- define "sidekey.imageName" -}}
 {{- $image := index . 0 -}}

@@ -8,6 +8,21 @@ fsGroupChangePolicy: OnRootMismatch
 seccompProfile: { type: RuntimeDefault }
 {{- end }}
 
+{{/* Over zones and nodes, as far as it goes: list CONTEXT COMPONENT. */}}
+{{- define "sidekey.spread" -}}
+{{- if (index . 0).Values.spread -}}
+topologySpreadConstraints:
+  {{- range $key := list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
+  - maxSkew: 1
+    topologyKey: {{ $key }}
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "sidekey.selector" $ | nindent 8 }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "sidekey.placement" -}}
 nodeSelector: {{ toJson .Values.nodeSelector }}
 tolerations: {{ toJson .Values.tolerations }}

@@ -41,8 +41,13 @@ env:
   {{- . | nindent 2 }}
 {{- end }}
 ports:
+  {{- if include "sidekey.listensOnTcp" . }}
   - { name: client, containerPort: {{ int .Values.ports.client }}, protocol: TCP }
+  {{- end }}
   - { name: admin, containerPort: {{ int .Values.ports.admin }}, protocol: TCP }
+  {{- if .Values.webhooks.enabled }}
+  - { name: webhooks, containerPort: {{ int .Values.webhooks.port }}, protocol: TCP }
+  {{- end }}
 startupProbe:
   httpGet: { path: /healthz, port: admin }
   periodSeconds: 1
@@ -106,7 +111,15 @@ volumeMounts:
       "extra-ca" $secrets.extraCa.name
       "tls" $secrets.tls.name
       "client-ca" $secrets.clientCa.name
-      "files" $secrets.files.name -}}
+      "files" $secrets.files.name
+      "redis-url" .Values.limits.redisUrlSecret.name
+      "redis-ca" .Values.limits.redisCaSecret.name
+      "alerts" .Values.limits.alertSecret.name -}}
+{{- if .Values.webhooks.enabled -}}
+{{-   range $source := list "tls" "eventbridge" "doppler" "infisical" "hmac" -}}
+{{-     $_ := set $folders (printf "webhook-%s" $source) (index $.Values.webhooks (printf "%sSecret" $source)).name -}}
+{{-   end -}}
+{{- end -}}
 {{- if eq .Values.snapshot.source "controlPlane" -}}
 {{-   $_ := set $folders "control-plane-token" .Values.snapshot.controlPlane.tokenSecret.name -}}
 {{-   $_ := set $folders "control-plane-ca" .Values.snapshot.controlPlane.caSecret.name -}}
@@ -137,6 +150,9 @@ volumeMounts:
 {{- if has .Values.snapshot.source (list "inline" "configMap") }}
 - { name: sidekey-snapshot, mountPath: /etc/sidekey/snapshot, readOnly: true }
 {{- end }}
+{{- if .Values.limits.priceConfigMap.name }}
+- { name: sidekey-prices, mountPath: /etc/sidekey/prices, readOnly: true }
+{{- end }}
 {{- range $folder, $name := include "sidekey.secretFolders" . | fromYaml }}
 - { name: sidekey-{{ $folder }}, mountPath: /etc/sidekey/{{ $folder }}, readOnly: true }
 {{- end }}
@@ -159,6 +175,10 @@ volumeMounts:
 {{- else if eq .Values.snapshot.source "configMap" }}
 - name: sidekey-snapshot
   configMap: { name: {{ .Values.snapshot.configMap.name }} }
+{{- end }}
+{{- with .Values.limits.priceConfigMap.name }}
+- name: sidekey-prices
+  configMap: { name: {{ . }} }
 {{- end }}
 {{- range $folder, $name := include "sidekey.secretFolders" . | fromYaml }}
 - name: sidekey-{{ $folder }}

@@ -160,7 +160,9 @@ def test_metadata_addresses_are_closed_unless_needed():
                     block = peer.get("ipBlock", {})
                     if block.get("cidr") == "0.0.0.0/0":
                         assert "169.254.0.0/16" in block["except"]
-                    elif "cidr" in block and block["cidr"] != "::/0":
+                    elif block.get("cidr") == "::/0":
+                        assert "fe80::/10" in block["except"]
+                    elif "cidr" in block:
                         assert case == "pod-identity", f"{case}: {block}"
 
 
@@ -189,6 +191,63 @@ def test_config_arrives_exactly():
                                 "extra_ca_files": ["/etc/sidekey/extra-ca/ca.crt"]}
     text = find(render("inline-dual"), "ConfigMap", "sidekey")["data"]["sidekey.yaml"]
     assert "17179869184" in text and "e+" not in text
+
+
+def test_every_key_of_the_configuration_can_be_set():
+    """config/sidecar-full.yaml through `config`, and config/control-plane-full.yaml through `controlPlane.config`, arrive as they are."""
+    full = yaml.safe_load((ROOT / "config" / "sidecar-full.yaml").read_text())
+    theirs = {"listen", "admin_listen", "webhook_listen", "admin_token_file", "api_key_hash_file", "fingerprint_key_file", "sealing", "tls"}
+    given = {key: value for key, value in full.items() if key not in theirs}
+    for section, keys in {"upstream": ["url", "max_head_bytes"], "snapshot": ["file", "control_plane"], "webhooks": ["tls"]}.items():
+        given[section] = {key: value for key, value in given[section].items() if key not in keys}
+    # What is unset by default, so that no key is only seen as null.
+    given["limits"] = {**given["limits"], "price_file": "/etc/prices.yaml",
+                       "redis": {**given["limits"]["redis"], "url_file": "/mnt/redis", "ca_file": "/mnt/ca.crt"},
+                       "alerts": {"webhook_url": "https://alerts.test", "secret_file": "/mnt/alerts"}}
+    given["recovery"] = {**given["recovery"], "overlap_secs": 86400, "max_kept_bytes": 17179869184}
+    given["webhooks"]["hmac"] = {"secret_file": "/mnt/hmac", "tolerance_secs": 60}
+    values = {"config": {**given, "allow_unauthenticated": True}, "webhooks": {"enabled": True, "tlsSecret": {"name": "certificate"}}}
+    for helm in HELMS:
+        status, output = render_values(values, helm=helm)
+        assert status == 0, output
+        rendered = yaml.safe_load(find([one for one in yaml.safe_load_all(output) if one], "ConfigMap", "sidekey")["data"]["sidekey.yaml"])
+        for key, value in set_leaves(values["config"]):
+            assert at(rendered, key) == value and type(at(rendered, key)) is type(value), f"{key}: {value!r} became {at(rendered, key)!r}"
+
+    full = yaml.safe_load((ROOT / "config" / "control-plane-full.yaml").read_text())
+    theirs = {"listen", "tls", "database_file", "database_url_file", "bootstrap_key_file", "api_key_hash_file", "signing_key_file"}
+    given = {key: value for key, value in full.items() if key not in theirs}
+    status, output = render_values({"controlPlane": {"enabled": True, "config": given}})
+    assert status == 0, output
+    objects = [one for one in yaml.safe_load_all(output) if one]
+    rendered = yaml.safe_load(find(objects, "ConfigMap", "sidekey-control-plane")["data"]["control-plane.yaml"])
+    for key, value in set_leaves(given):
+        assert at(rendered, key) == value, f"{key}: {value!r} became {at(rendered, key)!r}"
+
+
+def set_leaves(value, path=()):
+    if isinstance(value, dict):
+        return [leaf for key, one in value.items() for leaf in set_leaves(one, (*path, key))]
+    return [] if value is None else [(path, value)]
+
+
+def at(value, path):
+    for key in path:
+        value = value[key]
+    return value
+
+
+def test_webhooks_are_off_and_apart():
+    for case in NAMES:
+        objects = render(case)
+        ports = {port["name"] for pod in pods(objects) for container in pod["containers"] for port in container["ports"]}
+        services = [one["metadata"]["name"] for one in objects if one["kind"] == "Service"]
+        assert ("webhooks" in ports) == ("sidekey-webhooks" in services) == (case == "webhooks"), f"{case}: {ports} {services}"
+    objects = render("webhooks")
+    service = find(objects, "Service", "sidekey-webhooks")["spec"]
+    assert service["ports"] == [{"name": "webhooks", "port": 443, "targetPort": "webhooks", "protocol": "TCP"}]
+    rule, = [rule for rule in find(objects, "NetworkPolicy")["spec"]["ingress"] if rule["ports"][0]["port"] == 8903]
+    assert rule["from"] == [{"ipBlock": {"cidr": "192.0.2.0/24"}}]
 
 
 def test_changed_configuration_makes_new_pods_and_a_changed_snapshot_does_not():
