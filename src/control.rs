@@ -60,7 +60,13 @@ pub use refusal::Refusal;
 pub use server::{Server, TlsSource};
 pub use settings::{DataPlane, Settings};
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use arc_swap::ArcSwap;
 use url::Url;
@@ -90,6 +96,7 @@ pub struct Control {
     feed: Feed,
     admit_address: AdmitAddress,
     check_config: CheckConfig,
+    leaving: AtomicBool,
 }
 
 // === impl Judges ===
@@ -106,7 +113,20 @@ impl Control {
     /// A control plane over `store`.
     pub fn new(store: Store, sealer: Sealer, hasher: Hasher, feed: Feed, judges: Judges) -> Self {
         let Judges { admit_address, check_config } = judges;
-        Self { store, sealer, hasher: ArcSwap::from_pointee(hasher), feed, admit_address, check_config }
+        Self {
+            store,
+            sealer,
+            hasher: ArcSwap::from_pointee(hasher),
+            feed,
+            admit_address,
+            check_config,
+            leaving: AtomicBool::new(false),
+        }
+    }
+
+    /// Has `/readyz` say that calls should go elsewhere. They are answered all the same.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
     }
 
     /// What it remembers.

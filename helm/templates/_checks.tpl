@@ -83,7 +83,12 @@
 {{-     include "sidekey.refuse" (printf "gateway.trustedCustomHosts names %s: a client could reach what listens inside the pod; remove it" $host) -}}
 {{-   end -}}
 {{- end -}}
+{{- include "sidekey.clearSecrets" (list "extraEnv" $values.extraEnv) -}}
+{{- include "sidekey.clearSecrets" (list "gateway.extraEnv" $values.gateway.extraEnv) -}}
 {{- range $values.gateway.extraEnv -}}
+{{-   if regexMatch "^(AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|ROLE_ARN|WEB_IDENTITY_TOKEN_FILE|CONTAINER_.*|PROFILE)|AZURE_(CLIENT|TENANT|FEDERATED|AUTHORITY)_.*|GOOGLE_APPLICATION_CREDENTIALS)$" .name -}}
+{{-     include "sidekey.refuse" (printf "gateway.extraEnv sets %s: the gateway gets no identity, Sidekey puts credentials on each request; remove it, or set it in extraEnv" .name) -}}
+{{-   end -}}
 {{-   if has .name (list "NODE_OPTIONS" "NODE_ENV" "TRUSTED_CUSTOM_HOSTS" "SIDEKEY_GATEWAY_HEALTH_PORT") -}}
 {{-     include "sidekey.refuse" (printf "gateway.extraEnv sets %s, which keeps the gateway on loopback; remove it" .name) -}}
 {{-   end -}}
@@ -97,6 +102,16 @@
 {{- end -}}
 {{- if and $values.podDisruptionBudget.enabled (not $values.autoscaling.enabled) (lt (int $values.replicas) 2) -}}
 {{-   include "sidekey.refuse" "podDisruptionBudget.enabled with one pod either blocks drains or protects nothing; set replicas to 2 or more" -}}
+{{- end -}}
+{{- end }}
+
+{{/* An environment in clear stands in the Deployment: list VALUE ENVIRONMENT. */}}
+{{- define "sidekey.clearSecrets" -}}
+{{- $value := index . 0 -}}
+{{- range index . 1 -}}
+{{-   if and .value (regexMatch "(?i)(secret|password|passwd|credential|token|(api|access|private)_?key)$" .name) -}}
+{{-     include "sidekey.refuse" (printf "%s holds %s in clear, and would stand in the Deployment; use valueFrom.secretKeyRef" $value .name) -}}
+{{-   end -}}
 {{- end -}}
 {{- end }}
 
@@ -164,6 +179,11 @@
 {{-     if kindIs "string" (index (default dict $reference.auth_config) $field) -}}
 {{-       include "sidekey.refuse" (printf "snapshot.inline holds %s of secret reference %s in clear, and would stand in a ConfigMap; use a Secret (snapshot.source: secret), seal it, or log in by an identity" $field $reference.slug) -}}
 {{-     end -}}
+{{-   end -}}
+{{- end -}}
+{{- range $config := $snapshot.configs -}}
+{{-   if regexMatch "(?i)\"(api_?key|authorization|[a-z_]*(secret|password|private_?key|access_?key|session_?token|ad_?token)[a-z_]*)\":\"[^\"]" (toJson $config.config) -}}
+{{-     include "sidekey.refuse" (printf "snapshot.inline holds a credential of config %s in clear, and would stand in a ConfigMap; use a Secret (snapshot.source: secret), or name a virtual key in it" $config.slug) -}}
 {{-   end -}}
 {{- end -}}
 {{- range $list := list "integrations" "virtual_keys" -}}

@@ -11,6 +11,16 @@
 {{- end -}}
 {{- end }}
 
+{{/* Takes out what is null, which is unset, and must not stand above what the chart writes. In place: numbers would not survive YAML. */}}
+{{- define "sidekey.dropUnset" -}}
+{{- $map := . -}}
+{{- range $key, $value := $map -}}
+{{-   if kindIs "invalid" $value -}}{{- $_ := unset $map $key -}}
+{{-   else if kindIs "map" $value -}}{{- include "sidekey.dropUnset" $value -}}
+{{-   end -}}
+{{- end -}}
+{{- end }}
+
 {{- define "sidekey.config" -}}
 {{- $values := .Values -}}
 {{- $secrets := $values.secrets -}}
@@ -52,7 +62,9 @@
 {{- if $values.identity.aws.region -}}{{- $_ := set $managers "aws" (dict "region" $values.identity.aws.region) -}}{{- end -}}
 {{- if $secrets.files.name -}}{{- $_ := set $managers "file" (dict "root" "/etc/sidekey/files") -}}{{- end -}}
 {{- if $managers -}}{{- $_ := set $config "managers" $managers -}}{{- end -}}
-{{- mergeOverwrite $config (deepCopy $values.config) | toYaml -}}
+{{- $own := deepCopy $values.config -}}
+{{- include "sidekey.dropUnset" $own -}}
+{{- mergeOverwrite $config $own | toYaml -}}
 {{- end }}
 
 {{/* Adds to a configuration: list CONTEXT CONFIG. */}}
@@ -87,6 +99,7 @@
 {{- $own := .Values.controlPlane -}}
 {{- $config := dict "listen" (printf "%s:%d" (include "sidekey.anyAddress" .) (int $own.port)) -}}
 {{- if $own.databaseUrlSecret.name -}}
+{{-   $_ := set $config "limits" (dict "drain_delay_secs" 5) -}}
 {{-   $_ := set $config "database_url_file" (printf "/etc/sidekey/database-url/%s" $own.databaseUrlSecret.key) -}}
 {{- else -}}
 {{-   $_ := set $config "database_file" "/var/lib/sidekey/control.db" -}}
@@ -95,7 +108,9 @@
 {{- if $own.apiKeyHashSecret.name -}}{{- $_ := set $config "api_key_hash_file" (printf "/etc/sidekey/api-key-hash/%s" $own.apiKeyHashSecret.key) -}}{{- end -}}
 {{- if $own.signingKeySecret.name -}}{{- $_ := set $config "signing_key_file" (printf "/etc/sidekey/signing-key/%s" $own.signingKeySecret.key) -}}{{- end -}}
 {{- if $own.tlsSecret.name -}}{{- $_ := set $config "tls" (dict "cert_file" "/etc/sidekey/tls/tls.crt" "key_file" "/etc/sidekey/tls/tls.key") -}}{{- end -}}
-{{- mergeOverwrite $config (deepCopy $own.config) | toYaml -}}
+{{- $given := deepCopy $own.config -}}
+{{- include "sidekey.dropUnset" $given -}}
+{{- mergeOverwrite $config $given | toYaml -}}
 {{- end }}
 
 {{/* Seconds until a roll counts as stuck: Kubernetes' own, and what a pod may wait for its secrets. */}}
@@ -111,6 +126,6 @@
 {{- end }}
 
 {{- define "sidekey.controlPlaneGraceSeconds" -}}
-{{- $limits := default dict .Values.controlPlane.config.limits -}}
-{{- add (ternary 25 $limits.drain_secs (kindIs "invalid" $limits.drain_secs)) .Values.terminationMarginSecs -}}
+{{- $limits := (include "sidekey.controlPlaneConfig" . | fromYaml).limits | default dict -}}
+{{- add ($limits.drain_delay_secs | default 0) (ternary 25 $limits.drain_secs (kindIs "invalid" $limits.drain_secs)) .Values.terminationMarginSecs -}}
 {{- end }}

@@ -202,8 +202,8 @@ volumeMounts:
 
 {{/* The webhooks of AWS and Azure leave the gateway alone; a changed configuration makes new pods. */}}
 {{- define "sidekey.podAnnotations" -}}
-eks.amazonaws.com/skip-containers: gateway
-azure.workload.identity/skip-containers: gateway
+eks.amazonaws.com/skip-containers: {{ join "," .Values.gateway.containerNames | quote }}
+azure.workload.identity/skip-containers: {{ join ";" .Values.gateway.containerNames | quote }}
 checksum/sidekey-config: {{ include "sidekey.configMapData" . | sha256sum }}
 checksum/sidekey-gateway: {{ .Files.Glob "files/*.cjs" | toYaml | sha256sum }}
 {{- end }}

@@ -1,9 +1,12 @@
 //! A running control plane: its rooms joined, its files looked after, its end.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::ServerConfig;
-use tokio::task::JoinHandle;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info, warn};
 
@@ -24,6 +27,7 @@ pub struct ControlPlane {
     serving: JoinHandle<()>,
     looking: JoinHandle<()>,
     rotating: JoinHandle<()>,
+    drain_delay: Duration,
     end: CancellationToken,
     _end_with_me: DropGuard,
 }
@@ -76,7 +80,8 @@ impl ControlPlane {
             );
         }
         let _end_with_me = end.clone().drop_guard();
-        Ok(Self { address, control, serving, looking, rotating, end, _end_with_me })
+        let drain_delay = settings.drain_delay;
+        Ok(Self { address, control, serving, looking, rotating, drain_delay, end, _end_with_me })
     }
 
     /// Where it listens, with the port that was picked.
@@ -89,10 +94,12 @@ impl ControlPlane {
         &self.control
     }
 
-    /// Serves until it is signalled to stop: the first SIGTERM or SIGINT finishes what runs, the second ends at once. False
-    /// when serving ended by itself, which is a fault.
+    /// Serves until it is signalled to stop: after the first SIGTERM or SIGINT calls are taken for `limits.drain_delay_secs`, and
+    /// what runs is finished; the second ends at once. False when serving ended by itself, which is a fault.
     pub async fn run(mut self, signals: &mut Signals) -> bool {
         let mut stopping = false;
+        let delay = sleep(self.drain_delay);
+        tokio::pin!(delay);
         loop {
             tokio::select! {
                 signal = signals.next() => match signal {
@@ -101,9 +108,11 @@ impl ControlPlane {
                     Signal::Stop => {
                         stopping = true;
                         info!("Shutting down.");
-                        self.end.cancel();
+                        self.control.leave();
+                        delay.as_mut().reset(Instant::now() + self.drain_delay);
                     }
                 },
+                () = &mut delay, if stopping && !self.end.is_cancelled() => self.end.cancel(),
                 served = &mut self.serving => {
                     if let Err(error) = &served {
                         error!(%error, "Serving ended by a fault.");

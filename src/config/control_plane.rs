@@ -97,6 +97,7 @@ impl ControlPlaneConfig {
                     defaults.feed_connections as u64,
                     1..=1_000_000,
                 ),
+                drain_delay: reader.secs("limits.drain_delay_secs", defaults.drain_delay.as_secs(), 0..=300),
                 drain: reader.secs("limits.drain_secs", defaults.drain.as_secs(), 0..=3600),
             },
             tls,

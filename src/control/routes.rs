@@ -1,6 +1,6 @@
 //! Which path is whose, under `/v1` and without it; what is logged of a call.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use axum::{
     Json, Router,
@@ -89,13 +89,14 @@ pub(super) fn api() -> Api {
 }
 
 async fn ready(State(control): State<Arc<Control>>) -> Response {
-    match control.store.ping().await {
-        Ok(()) => Json(json!({ "ready": true, "reasons": [] })).into_response(),
-        Err(_) => {
-            let body = json!({ "ready": false, "reasons": ["the database does not answer"] });
-            (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
+    let reason = match control.store.ping().await {
+        Ok(()) if !control.leaving.load(Ordering::Relaxed) => {
+            return Json(json!({ "ready": true, "reasons": [] })).into_response();
         }
-    }
+        Ok(()) => "it is shutting down",
+        Err(_) => "the database does not answer",
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ready": false, "reasons": [reason] }))).into_response()
 }
 
 /// No name and no filter holds a NUL character, and no text of PostgreSQL can.

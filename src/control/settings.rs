@@ -32,6 +32,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// `limits.feed_connections`: of one data plane.
     pub feed_connections: usize,
+    /// `limits.drain_delay_secs`: how long calls are taken after the signal to stop, until load balancers have read `/readyz`.
+    pub drain_delay: Duration,
     /// `limits.drain_secs`: how long calls that run may take to end.
     pub drain: Duration,
 }
@@ -61,6 +63,7 @@ impl Settings {
             data_planes: Vec::new(),
             max_connections: 4096,
             feed_connections: 3000,
+            drain_delay: Duration::ZERO,
             drain: Duration::from_secs(25),
         }
     }

@@ -33,7 +33,7 @@ def need(path):
 
 def run(*command, **options):
     """(status, output) of a command that must come to an end."""
-    done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, **options)
+    done = subprocess.run([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **{"timeout": 300, **options})
     return done.returncode, done.stdout
 
 

@@ -1,27 +1,22 @@
 """Rolling restarts while a secret manager, or the control plane, is away: the old pods serve, the new ones wait, nobody notices."""
 import contextlib
 import functools
-import hashlib
 import http.client
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
-import threading
 import time
 
 import pod as running
 from bench import CACHE, TEMPORARY, need
 from cluster import vault
+from control import DIGEST, TOKEN, Service, endpoint, entities
 from kubelet import PROVIDER, SERVICE, Pod, node, until
-from pod import CONTENT, VALUES, call, chat, models, objects, roll
+from pod import CONTENT, VALUES, chat, models, objects, roll
 
 # For how long a new pod is watched waiting. Longer than it takes to start, and than `cache.ttl_secs` below.
 WAITING = 6
-TOKEN = "dp-sidekey-of-these-tests"
-DIGEST = hashlib.sha256(TOKEN.encode()).hexdigest()
 
 
 def readiness(pod):
@@ -99,63 +94,6 @@ def test_a_rolling_restart_without_the_manager_fails_no_request():
             assert end == {"sidekey": (0, True), "gateway": (0, True)}, end
 
 
-class Service:
-    """What kube-proxy makes of a Service: connections to its address reach one of its endpoints, or are refused."""
-
-    def __init__(self, port):
-        node()
-        self.endpoints, self.port, self.listener = [], port, None
-
-    def lead_to(self, *pods):
-        self.endpoints = list(pods)
-        if pods and not self.listener:
-            self.listener = socket.create_server((SERVICE, self.port), backlog=128)
-            threading.Thread(target=self.accept, args=(self.listener,), daemon=True).start()
-        elif not pods and self.listener:
-            # close() alone would leave the blocked accept() listening.
-            self.listener.shutdown(socket.SHUT_RDWR)
-            self.listener.close()
-            self.listener = None
-        return self
-
-    def accept(self, listener):
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = listener.accept()
-                threading.Thread(target=self.connect, args=(client,), daemon=True).start()
-
-    def connect(self, client):
-        with client, contextlib.suppress(OSError), socket.create_connection((random.choice(self.endpoints).address, self.port)) as server:
-            back = threading.Thread(target=pump, args=(server, client), daemon=True)
-            back.start()
-            pump(client, server)
-            back.join()
-
-    def close(self):
-        self.lead_to()
-
-
-def pump(source, target):
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            target.sendall(data)
-    for end in (source, target):
-        with contextlib.suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)
-
-
-def entities(address, owner):
-    """By the admin API: a reference to a file, and a virtual key that it opens."""
-    for path, body in (
-        ("secret-references", {"name": "Key", "slug": "key", "manager_type": "file", "auth_config": {}, "secret_path": "openai"}),
-        ("integrations", {"name": "Models", "slug": "models-main", "ai_provider_id": "openai", "configurations": {"custom_host": running.MODELS},
-                          "secret_mappings": [{"target_field": "key", "secret_reference_id": "key"}]}),
-        ("providers", {"name": "Models", "slug": "models", "integration_id": "models-main"}),
-    ):
-        status, said = call(address, owner, "POST", f"/v1/{path}", body)
-        assert status == 200, f"{path}: {status} {said}"
-
-
 def test_a_rolling_restart_without_the_control_plane_fails_no_request():
     """A new pod has no snapshot and waits, a container that starts anew in its pod has the last good one, the old ones serve on."""
     claims = TEMPORARY / "claims-outage"
@@ -169,11 +107,11 @@ def test_a_rolling_restart_without_the_control_plane_fails_no_request():
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(models())
-        service = stack.enter_context(contextlib.closing(Service(8902)))
+        service = stack.enter_context(contextlib.closing(Service(SERVICE, 8902)))
         control = control_plane()
         stack.callback(lambda: control.close())
         entities(control.address, next(claims.rglob("bootstrap-key")).read_text().strip())
-        service.lead_to(control)
+        service.lead_to(endpoint(control))
         restarted = stack.enter_context(contextlib.closing(Pod(rendered, content, name="sidekey"))).start().until_ready()
 
         def during(old, fresh):
@@ -187,7 +125,7 @@ def test_a_rolling_restart_without_the_control_plane_fails_no_request():
             assert chat(restarted.address)[0] == 200, restarted.logs()
             waits(old, fresh, "no_snapshot", "prewarming")
             control = control_plane()
-            service.lead_to(control)
+            service.lead_to(endpoint(control))
 
         for end in roll(rendered, content, [during], name="sidekey"):
             assert end == {"sidekey": (0, True), "gateway": (0, True)}, end

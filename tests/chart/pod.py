@@ -12,9 +12,9 @@ import time
 
 import yaml
 
-from bench import SIDEKEY, TEMPORARY, must, render_values, template
+from bench import ROOT, SIDEKEY, TEMPORARY, must, render_values, template
 from kubelet import PROVIDER, Pod, node, until
-from rendering import foreign
+from rendering import foreign, full_configuration
 
 KEY = "sk-canary-5f1d0c7a"
 TOKEN = "identity-canary-91b2"
@@ -245,38 +245,34 @@ def test_a_rolling_restart_of_another_charts_pods_fails_no_request():
             assert end == {"sidekey": (0, True), "gateway": (0, True)}, end
 
 
-def test_the_control_plane_keeps_what_it_is_told():
-    """Its OWNER key is on the claim, not in an object or the log; what is written outlives the pod."""
-    rendered = objects({"mode": "none", "snapshot": {"source": "none"}, "controlPlane": {"enabled": True}})
-    claims = TEMPORARY / "claims"
-    body = {"name": "Key", "manager_type": "aws_sm", "auth_config": {"aws_auth_type": "serviceRole", "aws_region": "eu-west-1"}, "secret_path": "a"}
-    with contextlib.closing(Pod(rendered, {}, claims)) as pod:
+def test_clients_in_another_charts_pod_connect_to_a_socket():
+    """No port for clients: whoever has the volume of the socket is one."""
+    values = TEMPORARY / "sockets.values.yaml"
+    values.write_text(yaml.safe_dump({"sidekey": {
+        **VALUES, "config": {**VALUES["config"], "allow_unauthenticated": False, "listen": "unix:/run/sidekey/clients.sock"},
+        "extraVolumes": [{"name": "sockets", "emptyDir": {"medium": "Memory"}}], "extraVolumeMounts": [{"name": "sockets", "mountPath": "/run/sidekey"}]}}))
+    status, output = template(values, chart=foreign(), release="acme")
+    assert status == 0, output
+    rendered = [one for one in yaml.safe_load_all(output) if one]
+    gateway = next(one for one in rendered if one["kind"] == "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    gateway["command"] = ["node", "build/start-server.js", "--port=8787", "--headless"]
+    with models(), contextlib.closing(Pod(rendered, CONTENT)) as pod:
         pod.start().until_ready()
-        owner = next(claims.rglob("bootstrap-key")).read_text().strip()
-        assert owner and owner not in pod.logs() and owner not in str(rendered)
-        status, made = call(pod.address, owner, "POST", "/v1/secret-references", body)
-        assert status == 200, f"{status} {made}\n{pod.logs()}"
-        assert pod.terminate() == {"control-plane": (0, True)}
-    with contextlib.closing(Pod(rendered, {}, claims)) as pod:
-        pod.start().until_ready()
-        status, listed = call(pod.address, owner, "GET", "/v1/secret-references")
-        assert status == 200 and [one["id"] for one in listed["data"]] == [made["id"]], listed
+        status, output = pod["sidekey"].exec(["node", "-e", ASK])
+        assert status == 0 and output.startswith("200") and "pong" in output, f"{output}\n{pod.logs()}"
+        assert refused(pod.address, 8900)
 
 
-def call(address, key, method, path, body=None):
-    connection = http.client.HTTPConnection(address, 8902, timeout=10)
-    try:
-        connection.request(method, path, json.dumps(body) if body else None, {"x-portkey-api-key": key, "content-type": "application/json"})
-        reply = connection.getresponse()
-        return reply.status, json.loads(reply.read())
-    finally:
-        connection.close()
+ASK = """require("http").request({ socketPath: "/run/sidekey/clients.sock", method: "POST", path: "/v1/chat/completions",
+  headers: { "content-type": "application/json" } }, (reply) => { console.log(reply.statusCode); reply.pipe(process.stdout); })
+  .end(JSON.stringify({ model: "@models/gpt-4o-mini", messages: [{ role: "user", content: "ping" }] }))"""
 
 
 def test_every_rendered_configuration_starts_sidekey():
     """Out of the ConfigMap, at the paths and with the files of the rendered mounts."""
     for case, changes in {
-        "minimal": {}, "ha": {}, "pod-identity": {}, "inline-dual": {}, "policies": {},
+        "minimal": {"config": {**full_configuration(), "allow_unauthenticated": True}, "webhooks": {"enabled": True, "hmacSecret": {"name": "webhook-secrets", "key": "hmac"}, "tlsSecret": {"name": "certificate"}}},
+        "ha": {}, "pod-identity": {}, "inline-dual": {}, "policies": {}, "webhooks": {},
         "everything": {"extraVolumes": [], "extraVolumeMounts": []}, "control-sqlite": {"controlPlane": {"enabled": False}, "snapshot": {"controlPlane": {"url": "https://control.test"}}},
     }.items():
         status, output = render_values(changes, base=case)
@@ -303,5 +299,7 @@ def files():
         **CONTENT, "entities": {"snapshot.json": snapshot, "all.json": snapshot}, "hashes": {"api-key-hash": "k1 " + "A" * 43 + "=\n"},
         "operator": {"token": "0123456789abcdef0123456789abcdef"}, "fingerprints": {"key": "0123456789abcdef0123456789abcdef"},
         "certificate": {"tls.crt": certificate.read_text(), "tls.key": key.read_text()}, "client-authorities": authority, "private-authorities": authority,
-        "sealing": {"identity": identity.read_text()}, "feed-token": {"token": "0123456789abcdef0123456789abcdef"},
+        "sealing": {"identity": identity.read_text()}, "redis": {"url": "rediss://redis.test:6379/0"}, "alerts": {"secret": "0123456789abcdef"},
+        "prices": {"prices.yaml": (ROOT / "config" / "prices.yaml").read_text()},
+        "webhook-secrets": {source: "0123456789abcdef" for source in ("eventbridge", "doppler", "hmac")}, "feed-token": {"token": "0123456789abcdef0123456789abcdef"},
     }

@@ -99,7 +99,7 @@ def test_pods_are_tight():
         for pod in pods(render(case)):
             assert pod["automountServiceAccountToken"] is False and pod["enableServiceLinks"] is False
             assert pod["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
-            assert not any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC"))
+            assert not any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"))
             assert not any("hostPath" in volume for volume in pod["volumes"])
             for container in pod.get("initContainers", []) + pod["containers"]:
                 security = container["securityContext"]
@@ -193,13 +193,19 @@ def test_config_arrives_exactly():
     assert "17179869184" in text and "e+" not in text
 
 
-def test_every_key_of_the_configuration_can_be_set():
-    """config/sidecar-full.yaml through `config`, and config/control-plane-full.yaml through `controlPlane.config`, arrive as they are."""
+def full_configuration():
+    """config/sidecar-full.yaml as values: without what follows from others."""
     full = yaml.safe_load((ROOT / "config" / "sidecar-full.yaml").read_text())
     theirs = {"listen", "admin_listen", "webhook_listen", "admin_token_file", "api_key_hash_file", "fingerprint_key_file", "sealing", "tls"}
     given = {key: value for key, value in full.items() if key not in theirs}
     for section, keys in {"upstream": ["url", "max_head_bytes"], "snapshot": ["file", "control_plane"], "webhooks": ["tls"]}.items():
         given[section] = {key: value for key, value in given[section].items() if key not in keys}
+    return given
+
+
+def test_every_key_of_the_configuration_can_be_set():
+    """config/sidecar-full.yaml through `config`, and config/control-plane-full.yaml through `controlPlane.config`, arrive as they are."""
+    given = full_configuration()
     # What is unset by default, so that no key is only seen as null.
     given["limits"] = {**given["limits"], "price_file": "/etc/prices.yaml",
                        "redis": {**given["limits"]["redis"], "url_file": "/mnt/redis", "ca_file": "/mnt/ca.crt"},
