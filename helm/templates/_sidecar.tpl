@@ -7,11 +7,13 @@ The container of Sidekey and what belongs to it, once, for this chart's pod and 
     enableServiceLinks: false
     serviceAccountName: {{ include "sidekey.serviceAccountName" .Subcharts.sidekey }}
     terminationGracePeriodSeconds: {{ include "sidekey.graceSeconds" .Subcharts.sidekey }}
+    securityContext: {{- include "sidekey.podSecurity" .Subcharts.sidekey | nindent 6 }}   # the group that may read Secrets
     containers:
       - name: gateway
         env: {{- include "sidekey.gatewayEnv" .Subcharts.sidekey | nindent 10 }}
         volumeMounts: {{- include "sidekey.gatewayVolumeMounts" .Subcharts.sidekey | nindent 10 }}
         lifecycle: {{- include "sidekey.gatewayLifecycle" .Subcharts.sidekey | nindent 10 }}
+        securityContext: {{- include "sidekey.containerSecurity" .Subcharts.sidekey | nindent 10 }}
       - {{- include "sidekey.container" .Subcharts.sidekey | nindent 8 }}
     volumes: {{- include "sidekey.volumes" .Subcharts.sidekey | nindent 6 }}
 
@@ -100,35 +102,53 @@ volumeMounts:
 {{- end }}
 {{- end }}
 
-{{/* Secrets that become folders below /etc/sidekey: `folder: name` lines. */}}
+{{/* Secrets that become folders below /etc/sidekey: `folder: {name, key}`. */}}
 {{- define "sidekey.secretFolders" -}}
 {{- $secrets := .Values.secrets -}}
 {{- $folders := dict
-      "sealing" $secrets.sealingIdentity.name
-      "admin-token" $secrets.adminToken.name
-      "api-key-hash" $secrets.apiKeyHash.name
-      "fingerprint-key" $secrets.fingerprintKey.name
-      "extra-ca" $secrets.extraCa.name
-      "tls" $secrets.tls.name
-      "client-ca" $secrets.clientCa.name
-      "files" $secrets.files.name
-      "redis-url" .Values.limits.redisUrlSecret.name
-      "redis-ca" .Values.limits.redisCaSecret.name
-      "alerts" .Values.limits.alertSecret.name -}}
+      "sealing" $secrets.sealingIdentity
+      "admin-token" $secrets.adminToken
+      "api-key-hash" $secrets.apiKeyHash
+      "fingerprint-key" $secrets.fingerprintKey
+      "extra-ca" $secrets.extraCa
+      "tls" $secrets.tls
+      "client-ca" $secrets.clientCa
+      "files" $secrets.files
+      "redis-url" .Values.limits.redisUrlSecret
+      "redis-ca" .Values.limits.redisCaSecret
+      "alerts" .Values.limits.alertSecret -}}
 {{- if .Values.webhooks.enabled -}}
 {{-   range $source := list "tls" "eventbridge" "doppler" "infisical" "hmac" -}}
-{{-     $_ := set $folders (printf "webhook-%s" $source) (index $.Values.webhooks (printf "%sSecret" $source)).name -}}
+{{-     $_ := set $folders (printf "webhook-%s" $source) (index $.Values.webhooks (printf "%sSecret" $source)) -}}
 {{-   end -}}
 {{- end -}}
 {{- if eq .Values.snapshot.source "controlPlane" -}}
-{{-   $_ := set $folders "control-plane-token" .Values.snapshot.controlPlane.tokenSecret.name -}}
-{{-   $_ := set $folders "control-plane-ca" .Values.snapshot.controlPlane.caSecret.name -}}
+{{-   $_ := set $folders "control-plane-token" .Values.snapshot.controlPlane.tokenSecret -}}
+{{-   $_ := set $folders "control-plane-ca" .Values.snapshot.controlPlane.caSecret -}}
 {{- end -}}
-{{- if eq .Values.snapshot.source "secret" -}}{{- $_ := set $folders "snapshot" .Values.snapshot.secret.name -}}{{- end -}}
-{{- range $folder, $name := $folders }}
-{{- if not $name }}{{- $_ := unset $folders $folder }}{{- end }}
+{{- if eq .Values.snapshot.source "secret" -}}{{- $_ := set $folders "snapshot" .Values.snapshot.secret -}}{{- end -}}
+{{- range $folder, $secret := $folders }}
+{{- if not $secret.name }}{{- $_ := unset $folders $folder }}{{- end }}
 {{- end }}
 {{- toYaml $folders }}
+{{- end }}
+
+{{/* A Secret as a volume, with the key that is asked for and no other, as there may be others in it: list FOLDER SECRET. */}}
+{{- define "sidekey.secretVolume" -}}
+{{- $secret := index . 1 -}}
+{{- $keys := list -}}
+{{- if $secret.key -}}{{- $keys = list $secret.key -}}
+{{- else if hasSuffix "tls" (index . 0) -}}{{- $keys = list "tls.crt" "tls.key" -}}
+{{- end -}}
+secret:
+  secretName: {{ $secret.name }}
+  defaultMode: 0440
+  {{- with $keys }}
+  items:
+    {{- range . }}
+    - { key: {{ . | quote }}, path: {{ . | quote }} }
+    {{- end }}
+  {{- end }}
 {{- end }}
 
 {{/* Identity tokens: `folder: audience` lines. */}}
@@ -153,7 +173,7 @@ volumeMounts:
 {{- if .Values.limits.priceConfigMap.name }}
 - { name: sidekey-prices, mountPath: /etc/sidekey/prices, readOnly: true }
 {{- end }}
-{{- range $folder, $name := include "sidekey.secretFolders" . | fromYaml }}
+{{- range $folder, $secret := include "sidekey.secretFolders" . | fromYaml }}
 - { name: sidekey-{{ $folder }}, mountPath: /etc/sidekey/{{ $folder }}, readOnly: true }
 {{- end }}
 {{- if include "sidekey.tokens" . | fromYaml }}
@@ -180,9 +200,9 @@ volumeMounts:
 - name: sidekey-prices
   configMap: { name: {{ . }} }
 {{- end }}
-{{- range $folder, $name := include "sidekey.secretFolders" . | fromYaml }}
+{{- range $folder, $secret := include "sidekey.secretFolders" . | fromYaml }}
 - name: sidekey-{{ $folder }}
-  secret: { secretName: {{ $name }}, defaultMode: 0440 }
+  {{- include "sidekey.secretVolume" (list $folder $secret) | nindent 2 }}
 {{- end }}
 {{- with include "sidekey.tokens" . | fromYaml }}
 - name: sidekey-tokens

@@ -142,7 +142,9 @@ def test_installs_upgrades_and_rolls_back():
                 return cluster.get(deployment)["spec"]["template"]
 
             cluster.helm(version, "install", "sidekey", chart, *inline)
-            first = template_of()
+            first, made = template_of(), cluster.get(deployment)["metadata"]["generation"]
+            cluster.helm(version, "upgrade", "sidekey", chart, *inline)
+            assert cluster.get(deployment)["metadata"]["generation"] == made, "the same values change nothing"
             cluster.helm(version, "upgrade", "sidekey", chart, *inline, "--set-json", 'snapshot.inline="{\\"schema_version\\": 1, \\"version\\": 2}"')
             assert template_of() == first, "a snapshot is read again, no pod is replaced"
             assert '"version": 2' in cluster.get(f"/api/v1/namespaces/{NAMESPACE}/configmaps/sidekey-snapshot")["data"]["snapshot.json"]
@@ -154,6 +156,22 @@ def test_installs_upgrades_and_rolls_back():
             assert '"version": 1' in cluster.get(f"/api/v1/namespaces/{NAMESPACE}/configmaps/sidekey-snapshot")["data"]["snapshot.json"]
             cluster.helm(version, "uninstall", "sidekey")
             until("the deployment is gone", lambda: cluster.call("GET", deployment)[0] == 404)
+
+
+def test_what_a_control_plane_keeps_outlives_its_release():
+    """`helm uninstall` leaves the claim, and nothing else; an install under the same name takes it up again."""
+    chart, claim = old_chart(), f"/api/v1/namespaces/{NAMESPACE}/persistentvolumeclaims/sidekey-control-plane"
+    values = ["--set", "mode=none,controlPlane.enabled=true"]
+    with contextlib.closing(Cluster()) as cluster:
+        for version in HELMS:
+            cluster.helm(version, "install", "sidekey", chart, *values)
+            made = cluster.get(claim)["metadata"]["uid"]
+            cluster.helm(version, "uninstall", "sidekey")
+            until("the deployment is gone", lambda: cluster.call("GET", f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/sidekey-control-plane")[0] == 404)
+            kept = cluster.get(claim)["metadata"]
+            assert kept["uid"] == made and "deletionTimestamp" not in kept
+            left = [one["metadata"]["name"] for kind in ("services", "configmaps", "secrets") for one in cluster.get(f"/api/v1/namespaces/{NAMESPACE}/{kind}")["items"]]
+            assert left == [], left
 
 
 def test_the_service_account_logs_in_at_vault():

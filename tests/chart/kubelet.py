@@ -91,7 +91,7 @@ class Container:
         user, group = security.get("runAsUser", 1000650000), security.get("runAsGroup", 0)  # OpenShift picks from a range
         env = [f"{one['name']}={one['value']}" for one in self.spec.get("env", [])]
         # The capability set is dropped by chroot's successor, so that chroot itself may still work.
-        drop = ["setpriv", f"--reuid={user}", f"--regid={group}", "--groups=65532", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
+        drop = ["setpriv", f"--reuid={user}", f"--regid={group}", f"--groups={self.pod.group}", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
         directory = "/app" if self.name == "gateway" else "/"
         return shlex.join(["chroot", str(self.root), "env", "-i", f"--chdir={directory}", "PATH=/usr/bin:/bin", *env, *drop, *command])
 
@@ -145,6 +145,9 @@ class Pod:
         self.folder.mkdir()
         self.spec = next(one for one in objects if one["kind"] == "Deployment" and name in (None, one["metadata"]["name"]))["spec"]["template"]["spec"]
         assert self.spec["automountServiceAccountToken"] is False
+        # The group of volumes; OpenShift gives every pod one. Without it, only root could read Secrets.
+        openshift = all("runAsUser" not in one["securityContext"] for one in self.spec["containers"])
+        self.group = self.spec.get("securityContext", {}).get("fsGroup", 1000650000 if openshift else 0)
         made = {one["metadata"]["name"]: one["data"] for one in objects if one["kind"] == "ConfigMap"}
         self.claims = claims
         self.volumes = {volume["name"]: self.volume(volume, {**content, **made}) for volume in self.spec["volumes"]}
@@ -172,7 +175,7 @@ class Pod:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
             path.chmod(mode)
-            os.chown(path, 0, 65532)  # fsGroup
+            os.chown(path, 0, self.group)
         return folder
 
     def volume(self, volume, content):
@@ -180,7 +183,9 @@ class Pod:
         if "configMap" in volume:
             return self.write(folder, content[volume["configMap"]["name"]], 0o644)
         if "secret" in volume:
-            return self.write(folder, content[volume["secret"]["secretName"]], volume["secret"]["defaultMode"])
+            held, items = content[volume["secret"]["secretName"]], volume["secret"].get("items")
+            chosen = held if items is None else {one["path"]: held[one["key"]] for one in items}
+            return self.write(folder, chosen, volume["secret"]["defaultMode"])
         if "projected" in volume:
             tokens = [one["serviceAccountToken"] for one in volume["projected"]["sources"]]
             return self.write(folder, {one["path"]: content["tokens"](one["audience"]) for one in tokens}, volume["projected"]["defaultMode"])
@@ -189,7 +194,7 @@ class Pod:
         else:
             assert "emptyDir" in volume, volume
         folder.mkdir(parents=True, exist_ok=True)
-        os.chown(folder, 0, 65532)
+        os.chown(folder, 0, self.group)
         folder.chmod(0o2777)
         return folder
 

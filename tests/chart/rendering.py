@@ -99,6 +99,7 @@ def test_pods_are_tight():
         for pod in pods(render(case)):
             assert pod["automountServiceAccountToken"] is False and pod["enableServiceLinks"] is False
             assert pod["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+            assert ("fsGroup" in pod["securityContext"]) == (case != "inline-dual"), "Secrets can be read"
             assert not any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace"))
             assert not any("hostPath" in volume for volume in pod["volumes"])
             for container in pod.get("initContainers", []) + pod["containers"]:
@@ -150,6 +151,19 @@ def test_only_sidekey_has_an_identity():
     }
     annotations = find(objects, "Deployment")["spec"]["template"]["metadata"]["annotations"]
     assert annotations["eks.amazonaws.com/skip-containers"] == annotations["azure.workload.identity/skip-containers"] == "gateway"
+
+
+def test_a_container_sees_the_keys_it_needs_and_no_other():
+    """One Secret may hold the keys of several parts; the data plane does not get the control plane's."""
+    keys = {"name": "keys"}
+    status, output = render_values({
+        "config": {"client_auth": "api_key"}, "secrets": {"apiKeyHash": keys, "adminToken": {**keys, "key": "operator"}, "tls": keys},
+        "controlPlane": {"enabled": True, "databaseUrlSecret": keys, "bootstrapKeySecret": keys, "apiKeyHashSecret": keys, "signingKeySecret": keys}})
+    assert status == 0, output
+    objects = [one for one in yaml.safe_load_all(output) if one]
+    for name, wanted in (("sidekey", ["api-key-hash", "operator", "tls.crt", "tls.key"]), ("sidekey-control-plane", ["api-key-hash", "bootstrap-key", "signing-key.pem", "url"])):
+        volumes = find(objects, "Deployment", name)["spec"]["template"]["spec"]["volumes"]
+        assert sorted(one["key"] for volume in volumes if "secret" in volume for one in volume["secret"]["items"]) == wanted
 
 
 def test_metadata_addresses_are_closed_unless_needed():
@@ -281,6 +295,7 @@ def test_another_chart_can_include_sidekey():
         objects = [one for one in yaml.safe_load_all(output) if one]
         assert sorted(one["kind"] for one in objects) == ["ConfigMap", "ConfigMap", "Deployment", "ServiceAccount"]
         pod, = pods(objects)
+        assert pod["securityContext"]["fsGroup"] == 65532, "Secrets can be read"
         gateway, sidekey = pod["containers"]
         assert sidekey["name"] == "sidekey" and gateway["lifecycle"]["preStop"]["exec"]["command"][1].endswith("/wait-for-sidekey.cjs")
         assert [mount["name"] for mount in gateway["volumeMounts"]] == ["sidekey-gateway"]
