@@ -16,7 +16,7 @@ use super::{
     fields::{Body as Posted, Fields, Given, Length},
     query::Query,
     slug,
-    store::{Action, Change, Filter, Kind, Object, Revision, Tenant, Write},
+    store::{Action, Change, Filter, Kind, Object, Revision, StoreError, Tenant, Write},
 };
 
 /// In scopes.
@@ -218,7 +218,7 @@ pub async fn update(
 /// `DELETE /configs/{slug}`.
 ///
 /// # Errors
-/// [`Refusal`]; 400 while it is the default of an API key.
+/// [`Refusal`]; 400 while it is the default of an API key or a workspace.
 pub async fn delete(
     State(control): State<Arc<Control>>,
     caller: Caller,
@@ -242,6 +242,17 @@ async fn find(tenant: &mut Tenant, caller: &Caller, name: &str) -> Result<(Objec
     let object = found.ok_or_else(|| Refusal::not_found(Kind::Config.noun()))?;
     let body = object.read()?;
     Ok((object, body))
+}
+
+/// The config that `name` (slug or id) stands for in a workspace: its own first, then the organisation's; empty = only those.
+///
+/// # Errors
+/// [`StoreError`].
+pub(super) async fn reached(tenant: &mut Tenant, name: &str, workspace_id: &str) -> Result<Option<Object>, StoreError> {
+    let mut found = tenant.named(Kind::Config, name).await?;
+    found.retain(|config| config.workspace_id.is_empty() || config.workspace_id == workspace_id);
+    found.sort_by_key(|config| config.workspace_id.is_empty());
+    Ok(found.into_iter().next())
 }
 
 /// As [`find`]; what is the organisation's is not a workspace's to change.

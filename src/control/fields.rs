@@ -161,6 +161,15 @@ impl<'a> Fields<'a> {
         self.typed(key, "must be true or false")
     }
 
+    /// As [`Fields::flag`], or 0 or 1: as reads of Portkey's show what writes have as true or false.
+    pub fn toggle(&mut self, key: &'static str) -> Given<bool> {
+        match self.raw(key) {
+            Given::Value(raw) if raw.get() == "0" => Given::Value(false),
+            Given::Value(raw) if raw.get() == "1" => Given::Value(true),
+            _ => self.flag(key),
+        }
+    }
+
     /// A list of texts.
     pub fn texts(&mut self, key: &'static str) -> Given<Vec<String>> {
         self.typed(key, "must be a list of texts")

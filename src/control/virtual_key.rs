@@ -349,7 +349,7 @@ pub(super) async fn change(
         parent = Some(Parent { body: object.read()?, object });
     }
     body.is_default = false;
-    if fields.flag("reset_usage").value() == Some(true) {
+    if fields.toggle("reset_usage").value() == Some(true) {
         body.usage_reset_at = Some(write.at());
     }
     let mut context = Context { control, caller, tenant: &mut write };

@@ -18,12 +18,13 @@ use self::member::Member;
 use super::{
     Answer, Caller, Control, Refusal, Verb,
     answer::instant,
+    config,
     fields::{Body as Posted, Fields, Given, Length},
     integration,
     limits::{self, RateLimit, UsageLimit},
     query::Query,
     secret_reference, slug,
-    store::{Action, Change, Filter, Kind, Object, Tenant, Write},
+    store::{Action, Change, Filter, Kind, Object, StoreError, Tenant, Write},
 };
 
 /// In scopes.
@@ -148,6 +149,25 @@ impl Defaults {
         fields.texts("output_guardrails").set(&mut self.output_guardrails);
         fields.text("user_api_key_config", Length(1, slug::MAX)).set(&mut self.user_api_key_config);
     }
+
+    /// Puts the slug of the config in the place of the name that was given; returns the id of the config. One that was named
+    /// `before` may be gone: nobody looked then.
+    async fn find_config(
+        &mut self,
+        fields: &mut Fields<'_>,
+        tenant: &mut Tenant,
+        workspace: &Object,
+        before: Option<&str>,
+    ) -> Result<Option<String>, StoreError> {
+        let Some(name) = &self.user_api_key_config else { return Ok(None) };
+        let found = config::reached(tenant, name, &workspace.id).await?;
+        match &found {
+            Some(config) => self.user_api_key_config = Some(config.slug.clone()),
+            None if before == Some(name) => {}
+            None => fields.fault("defaults.user_api_key_config", "names no config that keys of this workspace may use"),
+        }
+        Ok(found.map(|config| config.id))
+    }
 }
 
 /// `POST /admin/workspaces`.
@@ -168,10 +188,12 @@ pub async fn create(State(control): State<Arc<Control>>, caller: Caller, posted:
     }
     member::check(&mut fields, &mut body.users);
     body.take(&mut fields, &mut object.name);
+    let config = body.defaults.find_config(&mut fields, &mut write, &object, None).await?;
     fields.finish()?;
     object.slug = chosen.unwrap_or_else(|| slug::make("ws-", &object.name));
     object.write(&body)?;
     write.insert(&mut object).await?;
+    use_config(&mut write, &object, config).await?;
     integration::access::join(&mut write, &object).await?;
     write.commit(Change::of(Action::Created, &object, fields.names())).await?;
     Ok(Answer::of(shown(&object, &body)))
@@ -238,11 +260,14 @@ pub async fn update(
     let mut fields = posted.fields()?;
     let mut write = caller.write(&control).await?;
     let (mut object, mut body) = find(&mut write, &caller, &name).await?;
+    let before = body.defaults.user_api_key_config.clone();
     body.take(&mut fields, &mut object.name);
-    if fields.flag("reset_usage").value() == Some(true) {
+    if fields.toggle("reset_usage").value() == Some(true) {
         body.usage_reset_at = Some(write.at());
     }
+    let config = body.defaults.find_config(&mut fields, &mut write, &object, before.as_deref()).await?;
     fields.finish()?;
+    use_config(&mut write, &object, config).await?;
     save(write, &mut object, &body, fields.names()).await
 }
 
@@ -278,6 +303,7 @@ pub async fn delete(
             return Err(Refusal::conflict(format!("the workspace still has {named}; remove them first")));
         }
     }
+    use_config(&mut write, &object, None).await?;
     for kind in BELONGINGS {
         for belonging in write.all(kind, &filter).await? {
             write.remove(&belonging).await?;
@@ -288,6 +314,12 @@ pub async fn delete(
     write.remove(&object).await?;
     write.commit(Change::of(Action::Deleted, &object, fields.names())).await?;
     Ok(Answer::done())
+}
+
+/// Records the config that a workspace names, which cannot be removed while it does.
+async fn use_config(write: &mut Write, workspace: &Object, config: Option<String>) -> Result<(), StoreError> {
+    let used: Vec<_> = config.into_iter().map(|id| (Kind::Config, id)).collect();
+    write.set_uses(workspace, &used).await
 }
 
 /// Takes a workspace that goes out of what is open to it.

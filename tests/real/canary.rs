@@ -22,8 +22,8 @@ const STORED: &str = "sk-stored-canary-77d1";
 /// A text that no header can carry stands behind it.
 const BROKEN: &str = "sk-broken-canary-90ab";
 /// `RUST_LOG` with every library named: unnamed, they are held back.
-const ALL_LOGS: &str = "trace,hyper=trace,hyper_util=trace,h2=trace,reqwest=trace,rustls=trace,vaultrs=trace,rustify=trace,\
-                        moka=trace,notify=trace";
+pub const ALL_LOGS: &str = "trace,hyper=trace,hyper_util=trace,h2=trace,reqwest=trace,rustls=trace,vaultrs=trace,rustify=trace,\
+                        moka=trace,notify=trace,sqlx=trace,axum=trace,tower=trace";
 
 /// Every path of a credential, quiet and noisy, good and failing; nothing of it is said anywhere.
 pub async fn is_said_nowhere() {
@@ -194,7 +194,7 @@ fn assert_silent(world: &World, what: &str, text: &str) {
 }
 
 /// How a value may look in a log or a dump.
-fn forms(value: &str) -> Vec<(&'static str, String)> {
+pub fn forms(value: &str) -> Vec<(&'static str, String)> {
     let bytes = value.as_bytes();
     let list = bytes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let mut forms = vec![

@@ -1,5 +1,6 @@
 //! `sidekey control-plane` under what happens to servers: killed, full, in the plural.
 
+pub mod canaries;
 pub mod durability;
 pub mod measure;
 pub mod replicas;
@@ -42,6 +43,7 @@ pub const OWNER: &str = "sk-sidekey-owner-key-of-this-test";
 pub struct Home {
     folder: PathBuf,
     database: String,
+    log: &'static str,
 }
 
 /// A running control plane.
@@ -84,11 +86,23 @@ impl Home {
         Self::new(folder, format!("database_url_file: {}\n", folder.join("database-url").display()))
     }
 
-    /// With somebody to seal to.
+    /// With somebody to seal to: whoever has the file `identity`. Who follows the feed has `public.pem`.
     pub fn sealing(mut self) -> Self {
-        let recipient = Identity::generate().expect("an identity").recipient();
-        self.database.push_str(&format!("sealing: {{recipients: [{recipient}]}}\n"));
+        let (identity, signing) = (Identity::generate().expect("a key"), self.folder.join("signing-key.pem"));
+        fs::write(self.folder.join("identity"), &*identity.expose().expect("a key")).expect("a file");
+        self.database.push_str(&format!("sealing: {{recipients: [{}]}}\n", identity.recipient()));
+        if !signing.exists() {
+            let made = SigningKey::generate().expect("a key").expose().expect("a key");
+            fs::write(&signing, &*made).expect("a file");
+        }
+        let signing = SigningKey::parse(&fs::read_to_string(signing).expect("a file")).expect("a key");
+        fs::write(self.folder.join("public.pem"), signing.verifying().to_pem()).expect("a file");
         self
+    }
+
+    /// With `RUST_LOG` at `directives`.
+    pub fn saying(self, log: &'static str) -> Self {
+        Self { log, ..self }
     }
 
     fn new(folder: &Path, database: String) -> Self {
@@ -100,7 +114,7 @@ impl Home {
             file("api-key-hash"),
             file("signing-key.pem")
         );
-        Self { folder: folder.to_owned(), database }
+        Self { folder: folder.to_owned(), database, log: "" }
     }
 
     /// Starts a control plane; returns when it listens.
@@ -130,6 +144,9 @@ impl Home {
         fs::write(&file, config).expect("a configuration");
         let mut program = command(program());
         program.arg("control-plane").arg("--config").arg(file);
+        if !self.log.is_empty() {
+            program.env("RUST_LOG", self.log);
+        }
         ControlPlane { address, process: Process::start(name, program) }
     }
 }

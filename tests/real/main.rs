@@ -153,6 +153,8 @@ fn main() -> ExitCode {
         command::dev_once,
         command::check_resolves_every_reference,
         command::check_names_what_fails,
+        control_plane::canaries::are_nowhere_on_sqlite,
+        control_plane::canaries::are_nowhere_on_postgres,
         control_plane::durability::survives_kills,
         control_plane::durability::survives_a_full_disk,
         control_plane::durability::a_backup_begins_an_epoch,

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::KeyType;
 use crate::control::{
+    config,
     fields::{Fields, Given, Length},
     slug,
     store::{Kind, StoreError, Tenant},
@@ -55,8 +56,8 @@ impl Defaults {
         given.text("config_id", Length(0, slug::MAX)).set(&mut self.config_id);
         self.config_id = self.config_id.take().filter(|name| !name.is_empty());
         if let Some(name) = &self.config_id {
-            match self.config(tenant, name, workspace_id).await? {
-                Some((_, slug)) => self.config_id = Some(slug),
+            match config::reached(tenant, name, workspace_id).await? {
+                Some(config) => self.config_id = Some(config.slug),
                 None => given.fault("config_id", "names no config that this key may use"),
             }
         }
@@ -71,23 +72,8 @@ impl Defaults {
         workspace_id: &str,
     ) -> Result<Vec<(Kind, String)>, StoreError> {
         let Some(name) = &self.config_id else { return Ok(Vec::new()) };
-        let config = self.config(tenant, name, workspace_id).await?;
-        Ok(config.into_iter().map(|(id, _)| (Kind::Config, id)).collect())
-    }
-
-    /// Id and slug of the config that `name` stands for in this workspace.
-    async fn config(
-        &self,
-        tenant: &mut Tenant,
-        name: &str,
-        workspace_id: &str,
-    ) -> Result<Option<(String, String)>, StoreError> {
-        let found = tenant.named(Kind::Config, name).await?.into_iter();
-        // A key of a workspace reaches that workspace's configs first, then the organisation's; another only the latter.
-        let mut reached: Vec<_> =
-            found.filter(|config| config.workspace_id.is_empty() || config.workspace_id == workspace_id).collect();
-        reached.sort_by_key(|config| config.workspace_id.is_empty());
-        Ok(reached.into_iter().next().map(|config| (config.id, config.slug)))
+        let config = config::reached(tenant, name, workspace_id).await?;
+        Ok(config.into_iter().map(|config| (Kind::Config, config.id)).collect())
     }
 
     /// As a data plane reads it, on top of what the keys of the workspace start from: its metadata beats the key's, its

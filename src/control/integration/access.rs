@@ -189,7 +189,7 @@ pub async fn update(
         let id = row.require("id", id);
         let first = FirstProvider::read(&mut row).over(&general);
         // Usage is counted where requests pass.
-        row.flag("reset_usage");
+        row.toggle("reset_usage");
         let mut settings = Settings::default();
         if let Some(id) = id {
             let id = caller.workspace(&mut write, "workspaces", &id).await?;

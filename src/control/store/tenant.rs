@@ -123,7 +123,7 @@ struct Patterns {
 macro_rules! passes {
     () => {
         "organisation_id = $1 AND kind = $2 AND ($3 = '' OR workspace_id = $3 OR workspace_id = $4) \
-         AND ($5 = '' OR lower(name) LIKE $5 ESCAPE '\\') AND ($6 = '' OR name = $6) \
+         AND ($5 = '' OR lower(name) LIKE lower($5) ESCAPE '\\') AND ($6 = '' OR name = $6) \
          AND ($7 = '' OR $7 LIKE '%,' || status || ',%')"
     };
 }
@@ -500,14 +500,14 @@ fn objects(rows: &[Row]) -> Result<Vec<Object>, StoreError> {
     rows.iter().map(Object::from_row).collect()
 }
 
-/// The pattern for a part of a name, in lower case; empty for none.
+/// The pattern for a part of a name; empty for none. The database compares without case as far as it knows letters.
 fn like(part: &str) -> String {
     if part.is_empty() {
         return String::new();
     }
     let mut pattern = String::with_capacity(part.len() + 2);
     pattern.push('%');
-    for char in part.to_lowercase().chars() {
+    for char in part.chars() {
         if matches!(char, '%' | '_' | '\\') {
             pattern.push('\\');
         }

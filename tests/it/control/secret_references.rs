@@ -276,7 +276,7 @@ async fn an_address_that_changes_without_its_credential_is_audited() {
 async fn lists_are_paged_searched_and_newest_first() {
     let stage = Stage::start().await;
     for index in 0..5 {
-        let body = json!({"name": format!("Secret_{index}"), "slug": format!("s{index}"), "manager_type": "file",
+        let body = json!({"name": format!("Secret_{index} Ä"), "slug": format!("s{index}"), "manager_type": "file",
             "auth_config": {}, "secret_path": "a", "tags": {"index": index.to_string(), "all": "yes"}});
         stage.done(Method::POST, ROOT, body).await;
     }
@@ -295,6 +295,7 @@ async fn lists_are_paged_searched_and_newest_first() {
         Case { query: "?page_size=2&current_page=9", total: 6, slugs: &[] },
         Case { query: "?search=SECRET_3", total: 1, slugs: &["s3"] },
         Case { query: "?search=secret", total: 5, slugs: &["s4", "s3", "s2", "s1", "s0"] },
+        Case { query: "?search=1%20%C3%84", total: 1, slugs: &["s1"] },
         Case { query: "?search=%25", total: 0, slugs: &[] },
         Case { query: "?search=Secret.0", total: 0, slugs: &[] },
         Case { query: "?manager_type=hashicorp_vault", total: 1, slugs: &["vault"] },

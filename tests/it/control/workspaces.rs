@@ -39,6 +39,56 @@ async fn a_workspace_lives_and_ends() {
 }
 
 #[tokio::test]
+async fn a_config_that_a_workspace_names_is_there_and_stays() {
+    let stage = Stage::start().await;
+    stage.done(Method::POST, ROOT, json!({"name": "Team", "slug": "ws-team"})).await;
+    stage.done(Method::POST, ROOT, json!({"name": "Other", "slug": "ws-other"})).await;
+    let config = async |workspace: &str| {
+        let body = json!({"name": "c", "workspace_id": workspace, "config": {"retry": {"attempts": 2}}});
+        let made = stage.done(Method::POST, "/v1/configs", body).await;
+        (made["id"].as_str().unwrap().to_owned(), made["slug"].as_str().unwrap().to_owned())
+    };
+    let ((own_id, own), (_, foreign), (_, shared)) =
+        (config("ws-team").await, config("ws-other").await, config("").await);
+    let target = format!("{ROOT}/ws-team");
+    let naming = |name: &str| json!({"defaults": {"user_api_key_config": name}});
+    for name in ["pc-none", &foreign] {
+        let (status, _, message) = refusal(&stage.send(Method::PUT, &target, naming(name)).await);
+        let expected = "defaults.user_api_key_config: names no config that keys of this workspace may use";
+        assert_eq!((status, message.as_str()), (400, expected), "{name}");
+    }
+    assert_eq!(
+        refusal(
+            &stage
+                .send(Method::POST, ROOT, {
+                    let mut new = naming(&own);
+                    new["name"] = json!("New");
+                    new
+                })
+                .await
+        )
+        .0,
+        400,
+        "another workspace's"
+    );
+    for (name, kept) in [(&shared, &shared), (&own, &own), (&own_id, &own)] {
+        stage.done(Method::PUT, &target, naming(name)).await;
+        let read = stage.done(Method::GET, &target, Value::Null).await;
+        assert_eq!(read["defaults"]["user_api_key_config"], **kept, "by its slug");
+    }
+    stage.done(Method::PUT, &target, json!({"description": "x"})).await;
+    let (status, _, message) = refusal(&stage.send(Method::DELETE, &format!("/v1/configs/{own}"), Value::Null).await);
+    assert_eq!(status, 400);
+    assert!(message.contains("in use by workspace ws-team"), "{message}");
+    stage.done(Method::DELETE, &format!("/v1/configs/{shared}"), Value::Null).await;
+    // It goes with its workspace, and no sooner than nobody names it.
+    stage.done(Method::PUT, &target, json!({"defaults": null})).await;
+    stage.done(Method::PUT, &target, naming(&own)).await;
+    stage.done(Method::DELETE, &target, Value::Null).await;
+    assert_eq!(refusal(&stage.send(Method::GET, &format!("/v1/configs/{own}"), Value::Null).await).0, 404);
+}
+
+#[tokio::test]
 async fn members_come_change_and_go() {
     let stage = Stage::start().await;
     stage.done(Method::POST, ROOT, json!({"name": "Team", "slug": "ws-team"})).await;
