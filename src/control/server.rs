@@ -229,8 +229,8 @@ mod tests {
         ];
         for (sent, told, kept) in cases {
             let (mut client, server) = duplex(1 << 16);
-            let service = TowerToHyperService::new(app.clone());
-            let serving = tokio::spawn(serve(server, service, GracefulShutdown::new().watcher()));
+            let (service, graceful) = (TowerToHyperService::new(app.clone()), GracefulShutdown::new());
+            let serving = tokio::spawn(serve(server, service, graceful.watcher()));
             let began = Instant::now();
             client.write_all(sent.as_bytes()).await.unwrap();
             let mut answer = Vec::new();

@@ -5,6 +5,7 @@ pub mod durability;
 pub mod measure;
 pub mod replicas;
 pub mod schema;
+pub mod sidecar;
 pub mod tools;
 
 use std::{

@@ -311,7 +311,7 @@ impl Usage {
 }
 
 /// Resident memory of a process, in KiB.
-fn resident(pid: u32) -> u64 {
+pub fn resident(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
     line.split_ascii_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number")
@@ -331,7 +331,7 @@ impl std::fmt::Display for Spread<'_> {
     }
 }
 
-fn percentile(samples: &mut [Duration], percent: usize) -> Duration {
+pub fn percentile(samples: &mut [Duration], percent: usize) -> Duration {
     samples.sort_unstable();
     samples[(samples.len() * percent / 100).min(samples.len() - 1)]
 }
