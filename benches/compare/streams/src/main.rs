@@ -5,21 +5,13 @@
 //! streams load URL STREAMS SECONDS [--header 'n: v']  one JSON line: chunks, p50_ms, p99_ms, p999_ms, first_ms, failed
 //! ```
 //!
-//! Used by `benches/compare`; both run on one machine, so one clock stamps and reads. HTTP/1.1 is written and scanned by hand: what is
+//! Built and used by `benches/compare`; both run on one machine, so one clock stamps and reads. HTTP/1.1 is written and scanned by hand: what is
 //! measured stands between, and a client library would be most of the load.
-
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a program for one machine"
-)]
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -34,10 +26,14 @@ use tokio::{
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Streams of a load start spread over this time, so that their chunks do not come at once.
 const RAMP: Duration = Duration::from_millis(1000);
+/// What a load does: it starts its streams, then counts chunks, then ends.
+const STARTING: u8 = 0;
+const COUNTING: u8 = 1;
+const OVER: u8 = 2;
 const STAMP: &[u8] = b"\"at\":";
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["serve", port] => runtime.block_on(serve(port.parse().expect("PORT is a number"))),
@@ -45,8 +41,7 @@ fn main() {
             let headers = headers.chunks(2).map(|pair| format!("{}\r\n", pair[1])).collect::<String>();
             runtime.block_on(load(url, streams.parse().unwrap(), seconds.parse().unwrap(), &headers));
         }
-        // `cargo bench` runs every bench; this one has nothing to say by itself.
-        _ => println!("streams: see benches/compare"),
+        _ => panic!("streams serve PORT, or streams load URL STREAMS SECONDS [--header 'n: v']"),
     }
 }
 
@@ -97,24 +92,24 @@ async fn load(url: &str, streams: u32, seconds: u64, headers: &str) {
         body.len()
     )
     .into();
-    let (counting, failed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let (phase, failed) = (Arc::new(AtomicU8::new(STARTING)), Arc::new(AtomicU64::new(0)));
     let mut readers = JoinSet::new();
     for number in 0..streams {
         let (authority, request) = (authority.to_owned(), request.clone());
-        let (counting, failed) = (counting.clone(), failed.clone());
+        let (phase, failed) = (phase.clone(), failed.clone());
         readers.spawn(async move {
             sleep(RAMP * number / streams).await;
             let mut late = Vec::new();
-            let first = read(&authority, &request, &counting, &mut late).await;
+            let first = read(&authority, &request, &phase, &mut late).await;
             failed.fetch_add(u64::from(first.is_err()), Relaxed);
             (first.unwrap_or_default(), late)
         });
     }
     sleep(RAMP + INTERVAL * 5).await;
-    counting.store(true, Relaxed);
+    phase.store(COUNTING, Relaxed);
     let started = Instant::now();
     sleep(Duration::from_secs(seconds)).await;
-    counting.store(false, Relaxed);
+    phase.store(OVER, Relaxed);
     let took = started.elapsed();
 
     let (mut firsts, mut late) = (Vec::new(), Vec::new());
@@ -134,13 +129,13 @@ async fn load(url: &str, streams: u32, seconds: u64, headers: &str) {
     );
 }
 
-/// Reads one stream until counting has begun and ended; answers the nanoseconds until its first chunk.
-async fn read(authority: &str, request: &str, counting: &AtomicBool, late: &mut Vec<u64>) -> std::io::Result<u64> {
+/// Reads one stream until the load is over; answers the nanoseconds until its first chunk.
+async fn read(authority: &str, request: &str, phase: &AtomicU8, late: &mut Vec<u64>) -> std::io::Result<u64> {
     let mut stream = TcpStream::connect(authority).await?;
     stream.set_nodelay(true)?;
     let asked = now_ns();
     stream.write_all(request.as_bytes()).await?;
-    let (mut buffer, mut first, mut counted) = (Vec::with_capacity(4096), None, false);
+    let (mut buffer, mut first) = (Vec::with_capacity(4096), None);
     loop {
         let read = timeout(Duration::from_secs(20), stream.read_buf(&mut buffer)).await??;
         let now = now_ns();
@@ -155,26 +150,21 @@ async fn read(authority: &str, request: &str, counting: &AtomicBool, late: &mut 
             let Some(digits) = buffer.get(from + at + STAMP.len()..from + at + STAMP.len() + 20) else { break };
             let sent: u64 = std::str::from_utf8(digits).unwrap().parse().unwrap();
             first.get_or_insert(now - asked);
-            if counting.load(Relaxed) {
-                counted = true;
+            if phase.load(Relaxed) == COUNTING {
                 late.push(now.saturating_sub(sent));
             }
             from += at + STAMP.len() + 20;
         }
         buffer.drain(..from);
-        if counted && !counting.load(Relaxed) {
-            return Ok(first.unwrap_or_default());
+        if let Some(first) = first
+            && phase.load(Relaxed) == OVER
+        {
+            return Ok(first);
         }
     }
 }
 
 /// In milliseconds.
-#[allow(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "an index and a time"
-)]
 fn percentile(values: &mut [u64], share: f64) -> f64 {
     values.sort_unstable();
     let index = ((values.len() as f64 * share) as usize).min(values.len().saturating_sub(1));
