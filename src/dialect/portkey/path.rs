@@ -8,7 +8,7 @@
 //! Source: gateway 1.15.2 `src/index.ts`, `src/handlers/services/providerContext.ts`, `src/providers/*/api.ts`.
 
 use http::{Method, Uri};
-use memchr::memmem;
+use memchr::memchr_iter;
 use percent_encoding::percent_decode;
 
 use super::Route;
@@ -98,7 +98,7 @@ fn checked(path: &str) -> Option<Option<Vec<u8>>> {
 /// Whether no reader of this text could take a host, a query or another path out of it.
 fn is_harmless(path: &[u8]) -> bool {
     !path.iter().any(|&byte| byte.is_ascii_control() || matches!(byte, b'@' | b'\\' | b'#' | b'?'))
-        && memmem::find(path, b"//").is_none()
+        && !path.windows(2).any(|window| window == b"//")
         && !path.split(|&byte| byte == b'/').any(is_dots)
         && !names_azure_host(path)
         && !glues_to_host(path)
@@ -113,22 +113,26 @@ fn is_dots(segment: &[u8]) -> bool {
 /// For azure-openai the gateway takes the host from any path that holds this text, wherever it stands.
 fn names_azure_host(path: &[u8]) -> bool {
     const SUFFIX: &[u8] = b".openai.azure.com";
-    path.windows(SUFFIX.len()).any(|window| window.eq_ignore_ascii_case(SUFFIX))
+    memchr_iter(b'.', path).any(|at| starts_with(&path[at..], SUFFIX))
 }
 
 /// `/v1/proxy` is cut out of the path and the rest is appended to the provider's host, so that `/v1/proxy.evil/x` continues
 /// the host and `/v1/proxy2/x` its port.
 fn glues_to_host(path: &[u8]) -> bool {
     const PROXY: &[u8] = b"/v1/proxy";
-    path.windows(PROXY.len()).enumerate().any(|(at, window)| {
-        window.eq_ignore_ascii_case(PROXY) && !matches!(path.get(at + PROXY.len()), None | Some(b'/'))
-    })
+    memchr_iter(b'/', path)
+        .any(|at| starts_with(&path[at..], PROXY) && !matches!(path.get(at + PROXY.len()), None | Some(b'/')))
+}
+
+/// In any case.
+fn starts_with(path: &[u8], prefix: &[u8]) -> bool {
+    path.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
 /// Whether every `%` starts an escape of a byte that may need one. An escaped letter (`/v1/%66iles`) is decoded by the
 /// router and not by the providers: the route is then one and the text they cut another, which a query can supply.
 fn escapes_are_needed(path: &[u8]) -> bool {
-    memchr::memchr_iter(b'%', path).all(|at| {
+    memchr_iter(b'%', path).all(|at| {
         let hex = |offset: usize| path.get(at + offset).and_then(|&digit| char::from(digit).to_digit(16));
         let (Some(high), Some(low)) = (hex(1), hex(2)) else { return false };
         let byte = high * 16 + low;

@@ -147,9 +147,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row_is_found() {
+    fn every_row_is_found_and_its_host_is_a_name() {
         for provider in &PROVIDERS {
             assert_eq!(named(provider.id), Some(provider), "{}: rows are sorted by id", provider.id);
+            if let Fixed(name) = provider.host {
+                assert_eq!(url::Host::parse(name), Ok(url::Host::Domain(name.to_owned())), "{}", provider.id);
+            }
         }
         assert_eq!(named("nobody"), None);
     }

@@ -76,7 +76,8 @@ fn base(placement: &Placement, entity: &Entity, endpoint: Endpoint) -> Option<Ve
         "oracle" => vec![domain(format!("inference.generativeai.{}.oci.oraclecloud.com", text("oracle_region")?))?],
         "cortex" => vec![domain(format!("{}.snowflakecomputing.com", text("snowflake_account")?))?],
         other => match provider::named(other)?.host {
-            BaseHost::Fixed(name) => vec![domain(name.to_owned())?],
+            // Names as a parser would write them, which a test says.
+            BaseHost::Fixed(name) => vec![Host::Domain(name.to_owned())],
             BaseHost::Computed | BaseHost::Custom => return None,
         },
     };

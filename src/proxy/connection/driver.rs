@@ -75,6 +75,10 @@ impl Driver<'_> {
                 if connection.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(End::Finished);
                 }
+                if matches!(self.activity.waiting(), Waiting::Busy) && !watchdog.is_due(cx) {
+                    // Nothing is waited for but what wakes this task by itself; the clock is not looked at for it.
+                    return Poll::Pending;
+                }
                 let now = Instant::now();
                 // Not to be exceeded, and not before which nothing has to be looked at again.
                 let due = match (self.activity.waiting(), finish_by) {
@@ -107,6 +111,11 @@ impl Driver<'_> {
 // === impl Watchdog ===
 
 impl Watchdog {
+    /// Whether it has run out. Until then the task wakes when it does.
+    fn is_due(&mut self, cx: &mut Context<'_>) -> bool {
+        self.sleep.as_mut().poll(cx).is_ready()
+    }
+
     /// Makes sure that the task wakes at `due` or before. Ready: it is time to look again.
     fn poll(&mut self, cx: &mut Context<'_>, now: Instant, due: Instant) -> Poll<()> {
         if due < self.sleep.deadline() {

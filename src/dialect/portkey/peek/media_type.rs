@@ -2,6 +2,8 @@
 //!
 //! Source: <https://mimesniff.spec.whatwg.org/#parsing-a-mime-type>.
 
+use std::borrow::Cow;
+
 /// A media type with the one parameter that matters.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct MediaType {
@@ -14,7 +16,10 @@ pub(super) struct MediaType {
 
 impl MediaType {
     pub(super) fn parse(value: &[u8]) -> Self {
-        let text: String = value.iter().copied().map(char::from).collect();
+        let text: Cow<'_, str> = match std::str::from_utf8(value) {
+            Ok(text) if text.is_ascii() => text.into(),
+            Ok(_) | Err(_) => value.iter().copied().map(char::from).collect(),
+        };
         let (essence, mut rest) = text.split_once(';').unwrap_or((&text, ""));
         let mut boundary = None;
         while !rest.is_empty() {
