@@ -7,11 +7,13 @@
 
 mod address;
 mod client;
+mod lookup;
 mod policy;
 mod resolve;
 mod trust;
 
 pub use client::{Answer, Bounds, Call, SendError, Transport};
+pub use lookup::{Lookup, SystemLookup};
 pub use policy::{Policy, Reach, Refused, Settings};
-pub use resolve::{Lookup, ResolveError, SystemLookup};
+pub use resolve::ResolveError;
 pub use trust::TrustError;

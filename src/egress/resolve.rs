@@ -4,38 +4,17 @@
 //! mistake, and neither should depend on which address is tried first. `localhost` alone is known to be one machine.
 
 use std::{
-    fmt, io,
-    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
+    io,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
-use async_trait::async_trait;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use tokio::sync::Semaphore;
 
-use super::{Policy, Reach, Refused};
-
-/// System look-ups under way at once. They occupy a thread each and a tenant chooses the name server's patience.
-const MAX_LOOKUPS: usize = 64;
+use super::{Lookup, Policy, Reach, Refused};
 
 /// Addresses of one name that are looked at; more is nothing a secret manager needs.
 const MAX_ADDRESSES: usize = 64;
-
-/// Turns a name into its addresses. The system's resolver in production, a script in tests.
-#[async_trait]
-pub trait Lookup: fmt::Debug + Send + Sync {
-    /// All addresses of `host`, in the order to try them.
-    ///
-    /// # Errors
-    /// Whatever the resolver says.
-    async fn lookup(&self, host: &str) -> io::Result<Vec<IpAddr>>;
-}
-
-/// The system's resolver, on threads of its own, [`MAX_LOOKUPS`] at once.
-#[derive(Debug)]
-pub struct SystemLookup {
-    permits: Arc<Semaphore>,
-}
 
 /// A name could not be resolved.
 #[derive(Debug, thiserror::Error)]
@@ -51,29 +30,6 @@ pub(super) struct CheckedResolver {
     pub(super) policy: Arc<Policy>,
     pub(super) reach: Reach,
     pub(super) lookup: Arc<dyn Lookup>,
-}
-
-// === impl SystemLookup ===
-
-impl Default for SystemLookup {
-    fn default() -> Self {
-        Self { permits: Arc::new(Semaphore::new(MAX_LOOKUPS)) }
-    }
-}
-
-#[async_trait]
-impl Lookup for SystemLookup {
-    async fn lookup(&self, host: &str) -> io::Result<Vec<IpAddr>> {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(io::Error::other)?;
-        let host = host.to_owned();
-        let search = move || {
-            // Held until the system call returns, which may be long after whoever asked has left.
-            let _permit = permit;
-            let addresses = (host.as_str(), 0).to_socket_addrs()?;
-            Ok(addresses.map(|address| address.ip()).collect())
-        };
-        tokio::task::spawn_blocking(search).await.map_err(io::Error::other)?
-    }
 }
 
 // === impl CheckedResolver ===
@@ -129,6 +85,8 @@ fn is_localhost(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use std::{collections::VecDeque, sync::Mutex};
+
+    use async_trait::async_trait;
 
     use super::*;
     use crate::egress::Settings;
@@ -199,11 +157,5 @@ mod tests {
             let addresses = resolver.addresses(host).await.unwrap_or_default();
             assert_eq!(addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>(), reached, "{host} {answer:?}");
         }
-    }
-
-    #[tokio::test]
-    async fn the_system_resolves_localhost() {
-        let addresses = SystemLookup::default().lookup("localhost").await.unwrap();
-        assert!(addresses.iter().all(IpAddr::is_loopback) && !addresses.is_empty(), "{addresses:?}");
     }
 }
