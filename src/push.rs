@@ -57,6 +57,7 @@ use tracing::{debug, info, warn};
 
 use self::{
     quiet::Quiet,
+    target::Changed,
     verify::{Refused, Said, Source, Verifiers},
 };
 use crate::{
@@ -269,8 +270,8 @@ impl Desk {
             Ok(Said::Changed(targets)) => {
                 let snapshot = self.feed.current();
                 let references = snapshot.iter().flat_map(|snapshot| &snapshot.references);
-                let concerned = references.filter(|reference| targets.iter().any(|target| target.covers(reference)));
-                let documents = self.expiry.expire(concerned);
+                let changed = Changed::new(&targets);
+                let documents = self.expiry.expire(references.filter(|reference| changed.concerns(reference)));
                 debug!(source = source.as_str(), targets = targets.len(), documents, "A webhook was delivered.");
                 // The same answer whatever it concerned.
                 (if documents > 0 { Outcome::Signalled } else { Outcome::Idle }, taken())
@@ -308,7 +309,7 @@ impl Desk {
             Refused::Unverifiable => {
                 let message = "whom the delivery is from cannot be told just now";
                 let mut response = failure(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message);
-                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
                 (Outcome::Unverifiable, response)
             }
             Refused::Malformed => {

@@ -1,10 +1,13 @@
 //! The public keys of an issuer of tokens, found by its well-known address and kept for a while.
 //!
 //! Fetched when a token needs them, one fetch at a time, and at most once in [`REST`]: whoever sends tokens with invented key
-//! names costs the issuer a request a minute and the managers nothing. Older keys are used on while the issuer cannot be
-//! reached, up to [`HARD_LIFETIME`]. Sources: OpenID Connect Discovery 1.0, section 4; RFC 7517.
+//! names costs the issuer a request in ten seconds and the managers nothing. A name that was looked for in vain is not looked
+//! for again soon; of any other that is not among the keys nobody can tell before the next fetch, and its sender is told to
+//! come back, so that inventors of names delay the first use of a new key, and cannot have it refused. Older keys are used on
+//! while the issuer cannot be reached, up to [`HARD_LIFETIME`]. Sources: OpenID Connect Discovery 1.0, section 4; RFC 7517.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -27,7 +30,13 @@ const LIFETIME: Duration = Duration::from_secs(3600);
 /// From this age on they are not used.
 const HARD_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Least time between two fetches.
-const REST: Duration = Duration::from_secs(60);
+const REST: Duration = Duration::from_secs(10);
+/// How long a key is not looked for that a fetch did not bring.
+const STRANGE_FOR: Duration = Duration::from_secs(60);
+/// Most names of keys that are remembered as not being there; the oldest makes room.
+const MAX_STRANGE: usize = 64;
+/// Longest name of a key that is remembered, bytes. Issuers write digests and UUIDs.
+const MAX_KID_BYTES: usize = 256;
 /// Least time between two fetches after one that failed.
 const REST_AFTER_FAILURE: Duration = Duration::from_secs(5);
 /// Longest wait of a delivery for a fetch.
@@ -61,7 +70,7 @@ pub enum Signed {
     Yes,
     /// No.
     No,
-    /// There are no keys to tell by just now.
+    /// It cannot be told before the next fetch.
     Unknown,
 }
 
@@ -71,6 +80,8 @@ struct State {
     /// When the next fetch may begin.
     rested: Option<Instant>,
     fetching: Option<watch::Receiver<()>>,
+    /// Names that a fetch did not bring, and until when they are not looked for.
+    strange: VecDeque<(Box<str>, Instant)>,
 }
 
 #[derive(Clone, Debug)]
@@ -118,12 +129,19 @@ impl IssuerKeys {
             }
             return Signed::of(token, &held.keys);
         }
-        if let Some(mut fetching) = self.fetch(now) {
-            // It ends by being dropped.
-            let _ = timeout(PATIENCE, async { while fetching.changed().await.is_ok() {} }).await;
+        if self.state().is_strange(token, now) {
+            return Signed::No;
         }
-        match self.held(Instant::now()) {
-            Some(held) => Signed::of(token, &held.keys),
+        let Some(mut fetching) = self.fetch(now) else { return Signed::Unknown };
+        // It ends by being dropped.
+        let _ = timeout(PATIENCE, async { while fetching.changed().await.is_ok() {} }).await;
+        let later = Instant::now();
+        match self.held(later).filter(|held| held.fetched_at >= now) {
+            Some(held) if held.keys.iter().any(|key| token.fits(key)) => Signed::of(token, &held.keys),
+            Some(_) => {
+                self.state().note_strange(token, later);
+                Signed::No
+            }
             None => Signed::Unknown,
         }
     }
@@ -206,6 +224,23 @@ impl IssuerKeys {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn is_strange(&self, token: &Token<'_>, now: Instant) -> bool {
+        token.kid.as_deref().is_some_and(|kid| self.strange.iter().any(|(name, until)| **name == *kid && now < *until))
+    }
+
+    fn note_strange(&mut self, token: &Token<'_>, now: Instant) {
+        self.strange.retain(|(_, until)| now < *until);
+        let Some(kid) = token.kid.as_deref().filter(|kid| kid.len() <= MAX_KID_BYTES) else { return };
+        if self.strange.len() == MAX_STRANGE {
+            self.strange.pop_front();
+        }
+        self.strange.push_back((kid.into(), now + STRANGE_FOR));
     }
 }
 

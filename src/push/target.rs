@@ -2,6 +2,10 @@
 //!
 //! Two names of one secret are compared by what both of them say: where a path leaves something open (a bare name says neither
 //! account nor region), it is taken to be meant. To expire one secret too many costs a read; to miss one costs its lifetime.
+//! A delivery may name hundreds of secrets and a snapshot have a hundred thousand references: each is taken apart once, and
+//! comparing two of them allocates nothing.
+
+use std::collections::HashSet;
 
 use url::{Host, Url};
 
@@ -55,79 +59,235 @@ pub struct AwsName {
     pub name: String,
 }
 
-// === impl Target ===
-
-impl Target {
-    /// Whether `reference` reads it.
-    pub fn covers(&self, reference: &Reference) -> bool {
-        let (manager, path) = (reference.manager_type, &*reference.location.path);
-        match self {
-            Self::AwsSecret(secret) => manager == ManagerType::AwsSm && secret.is_secret(path, region(reference)),
-            Self::AwsParameter(parameter) => {
-                manager == ManagerType::AwsSsm && parameter.is_parameter(path, region(reference))
-            }
-            Self::AzureSecret { vault, name } => match reference.auth.shape() {
-                AuthConfig::Azure(auth) => {
-                    is_vault(&auth.vault_url, vault) && azure_name(path).eq_ignore_ascii_case(name)
-                }
-                _ => false,
-            },
-            Self::GcpSecret { project, location, name } => match reference.auth.shape() {
-                AuthConfig::Gcp(auth) => {
-                    let read = gcp_name(path);
-                    let own_project = read.project.or(auth.project.as_deref());
-                    let own_location = read.location.or(auth.location.as_deref());
-                    read.secret == name
-                        && own_location == location.as_deref()
-                        && own_project.is_none_or(|own| is_project(own, project))
-                }
-                _ => false,
-            },
-            Self::Reference(name) => *reference.slug == **name || *reference.id == **name,
-            Self::Path { manager: at, path: wanted } => {
-                let (path, wanted) = (tidy(manager, path), tidy(manager, wanted));
-                let below = path.strip_prefix(&wanted);
-                manager == *at && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            }
-        }
-    }
+/// What a delivery names, ready to be compared with many references.
+#[derive(Debug)]
+pub struct Changed<'t> {
+    references: HashSet<&'t str>,
+    secrets: Vec<Named<'t>>,
 }
+
+/// A secret by its name at a manager.
+#[derive(Clone, Copy, Debug)]
+enum Named<'t> {
+    Aws(ManagerType, Aws<'t>),
+    Azure { vault: &'t str, name: &'t str },
+    Gcp(Gcp<'t>),
+    Path(ManagerType, Path<'t>),
+}
+
+/// What a reference reads.
+#[derive(Debug)]
+enum Read<'r> {
+    Aws(Aws<'r>),
+    Azure {
+        vault: &'r Url,
+        name: &'r str,
+    },
+    Gcp(Gcp<'r>),
+    /// Nothing that is known by more than its path.
+    Other,
+}
+
+/// A secret or parameter of AWS.
+#[derive(Clone, Copy, Debug)]
+struct Aws<'a> {
+    region: Option<&'a str>,
+    account: Option<&'a str>,
+    name: &'a str,
+}
+
+/// A secret of Google.
+#[derive(Clone, Copy, Debug)]
+struct Gcp<'a> {
+    project: Option<&'a str>,
+    location: Option<&'a str>,
+    name: &'a str,
+}
+
+/// A path without what its manager does not care about: outer slashes, and for Vault `v1/` and the `data` of KV version 2, which
+/// stands between the two halves.
+#[derive(Clone, Copy, Debug)]
+struct Path<'a>(&'a str, Option<&'a str>);
 
 // === impl AwsName ===
 
 impl AwsName {
     /// From an ARN (`arn:partition:service:region:account:kind:name` or `…:kind/name`); `None` for one of another kind.
     pub fn from_arn(arn: &str, kind: &str) -> Option<Self> {
+        let Aws { region, account, name } = Aws::from_arn(arn, kind)?;
+        Some(Self { region: region.map(str::to_owned), account: account.map(str::to_owned), name: name.to_owned() })
+    }
+}
+
+// === impl Changed ===
+
+impl<'t> Changed<'t> {
+    /// What `targets` name.
+    pub fn new(targets: &'t [Target]) -> Self {
+        let mut changed = Self { references: HashSet::new(), secrets: Vec::with_capacity(targets.len()) };
+        for target in targets {
+            changed.secrets.push(match target {
+                Target::Reference(name) => {
+                    changed.references.insert(name);
+                    continue;
+                }
+                Target::AwsSecret(name) => Named::Aws(ManagerType::AwsSm, Aws::of(name)),
+                Target::AwsParameter(name) => Named::Aws(ManagerType::AwsSsm, Aws::of(name)),
+                Target::AzureSecret { vault, name } => Named::Azure { vault, name },
+                Target::GcpSecret { project, location, name } => {
+                    Named::Gcp(Gcp { project: Some(project), location: location.as_deref(), name })
+                }
+                Target::Path { manager, path } => Named::Path(*manager, Path::folder(*manager, path)),
+            });
+        }
+        changed
+    }
+
+    /// Whether `reference` reads any of it.
+    pub fn concerns(&self, reference: &Reference) -> bool {
+        if self.references.contains(&*reference.slug) || self.references.contains(&*reference.id) {
+            return true;
+        }
+        if self.secrets.is_empty() {
+            return false;
+        }
+        let (manager, read) = (reference.manager_type, Read::of(reference));
+        let path = Path::of(manager, &reference.location.path);
+        self.secrets.iter().any(|named| match (named, &read) {
+            (Named::Aws(ManagerType::AwsSsm, named), Read::Aws(own)) if manager == ManagerType::AwsSsm => {
+                named.is_parameter(own)
+            }
+            (Named::Aws(ManagerType::AwsSm, named), Read::Aws(own)) if manager == ManagerType::AwsSm => {
+                named.is_secret(own)
+            }
+            (Named::Azure { vault: named, name: changed }, Read::Azure { vault, name }) => {
+                name.eq_ignore_ascii_case(changed) && is_vault(vault, named)
+            }
+            (Named::Gcp(named), Read::Gcp(own)) => named.is(own),
+            (Named::Path(at, folder), _) => *at == manager && path.is_in(folder),
+            (Named::Aws(..) | Named::Azure { .. } | Named::Gcp(_), _) => false,
+        })
+    }
+}
+
+// === impl Read ===
+
+impl<'r> Read<'r> {
+    fn of(reference: &'r Reference) -> Self {
+        let path = &*reference.location.path;
+        let aws = |kind: &str, region: Option<&'r str>| {
+            let own = Aws::from_arn(path, kind).unwrap_or(Aws { region: None, account: None, name: path });
+            Self::Aws(Aws { region: own.region.or(region), ..own })
+        };
+        match (reference.manager_type, reference.auth.shape()) {
+            (ManagerType::AwsSm, AuthConfig::Aws(auth)) => aws("secret", auth.region.as_deref()),
+            (ManagerType::AwsSsm, AuthConfig::Aws(auth)) => aws("parameter", auth.region.as_deref()),
+            (_, AuthConfig::Azure(auth)) => Self::Azure { vault: &auth.vault_url, name: azure_name(path) },
+            (_, AuthConfig::Gcp(auth)) => {
+                let own = Gcp::of(path);
+                Self::Gcp(Gcp {
+                    project: own.project.or(auth.project.as_deref()),
+                    location: own.location.or(auth.location.as_deref()),
+                    ..own
+                })
+            }
+            (_, AuthConfig::Aws(_) | AuthConfig::Vault(_) | AuthConfig::File) => Self::Other,
+        }
+    }
+}
+
+// === impl Aws ===
+
+impl<'a> Aws<'a> {
+    fn of(AwsName { region, account, name }: &'a AwsName) -> Self {
+        Self { region: region.as_deref(), account: account.as_deref(), name }
+    }
+
+    fn from_arn(arn: &'a str, kind: &str) -> Option<Self> {
         let mut parts = arn.strip_prefix("arn:")?.splitn(5, ':');
         let (_partition, _service) = (parts.next()?, parts.next()?);
         let (region, account, resource) = (parts.next()?, parts.next()?, parts.next()?);
         let name = resource.strip_prefix(kind)?;
         let name = name.strip_prefix(':').or_else(|| name.starts_with('/').then_some(name))?;
-        let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let known = |text: &'a str| (!text.is_empty()).then_some(text);
         Some(Self { region: known(region), account: known(account), name: known(name)? })
     }
 
-    fn is_secret(&self, path: &str, region: Option<&str>) -> bool {
-        let own = Self::from_arn(path, "secret").unwrap_or_else(|| Self { name: path.to_owned(), ..Self::default() });
-        self.is_near(&own, region) && {
-            // Either may be written without the suffix: a name, or an ARN that somebody typed.
-            let (a, b) = (self.name.as_str(), own.name.as_str());
-            a == b || without_suffix(a) == Some(b) || without_suffix(b) == Some(a)
-        }
+    fn is_secret(&self, own: &Self) -> bool {
+        // Either may be written without the suffix: a name, or an ARN that somebody typed.
+        let (a, b) = (self.name, own.name);
+        (a == b || without_suffix(a) == Some(b) || without_suffix(b) == Some(a)) && self.is_near(own)
     }
 
-    fn is_parameter(&self, path: &str, region: Option<&str>) -> bool {
-        let own =
-            Self::from_arn(path, "parameter").unwrap_or_else(|| Self { name: path.to_owned(), ..Self::default() });
+    fn is_parameter(&self, own: &Self) -> bool {
         // Both `db` and `/db` are written `parameter/db`.
-        self.is_near(&own, region) && self.name.trim_start_matches('/') == own.name.trim_start_matches('/')
+        self.name.trim_start_matches('/') == own.name.trim_start_matches('/') && self.is_near(own)
     }
 
     /// Whether nothing that both know about account and region differs.
-    fn is_near(&self, own: &Self, region: Option<&str>) -> bool {
+    fn is_near(&self, own: &Self) -> bool {
         let agree = |a: Option<&str>, b: Option<&str>| a.zip(b).is_none_or(|(a, b)| a == b);
-        agree(self.region.as_deref(), own.region.as_deref().or(region))
-            && agree(self.account.as_deref(), own.account.as_deref())
+        agree(self.region, own.region) && agree(self.account, own.account)
+    }
+}
+
+// === impl Gcp ===
+
+impl<'a> Gcp<'a> {
+    /// The parts of `secret`, or of `projects/p/[locations/l/]secrets/s[/versions/v]`.
+    fn of(path: &'a str) -> Self {
+        let bare = Self { project: None, location: None, name: path };
+        let mut segments = path.trim_matches('/').split('/');
+        let (Some("projects"), Some(project)) = (segments.next(), segments.next()) else { return bare };
+        match (segments.next(), segments.next(), segments.next(), segments.next()) {
+            (Some("secrets"), Some(name), ..) => Self { project: Some(project), location: None, name },
+            (Some("locations"), Some(location), Some("secrets"), Some(name)) => {
+                Self { project: Some(project), location: Some(location), name }
+            }
+            _ => bare,
+        }
+    }
+
+    /// Whether `own`, which may leave its project open, is this one.
+    fn is(&self, own: &Self) -> bool {
+        self.name == own.name
+            && self.location == own.location
+            && self.project.zip(own.project).is_none_or(|(named, own)| is_project(own, named))
+    }
+}
+
+// === impl Path ===
+
+impl<'a> Path<'a> {
+    fn of(manager: ManagerType, path: &'a str) -> Self {
+        let path = path.trim_matches('/');
+        if manager != ManagerType::HashicorpVault {
+            return Self(path, None);
+        }
+        let path = path.strip_prefix("v1/").unwrap_or(path);
+        path.split_once("/data/").map_or(Self(path, None), |(mount, rest)| Self(mount, Some(rest)))
+    }
+
+    /// As [`Path::of`], of a path that may be a folder: the `data` at the end of one is that of KV version 2 as well.
+    fn folder(manager: ManagerType, path: &'a str) -> Self {
+        match Self::of(manager, path) {
+            Self(mount, None) if manager == ManagerType::HashicorpVault => {
+                Self(mount.strip_suffix("/data").unwrap_or(mount), None)
+            }
+            path => path,
+        }
+    }
+
+    /// Whether it is `folder`, or lies below it.
+    fn is_in(&self, folder: &Self) -> bool {
+        let mut own = self.bytes();
+        folder.bytes().all(|byte| own.next() == Some(byte)) && own.next().is_none_or(|byte| byte == b'/')
+    }
+
+    fn bytes(&self) -> impl Iterator<Item = u8> + 'a {
+        let Self(first, second) = *self;
+        let second = second.into_iter().flat_map(|second| std::iter::once(b'/').chain(second.bytes()));
+        first.bytes().chain(second)
     }
 }
 
@@ -135,14 +295,6 @@ fn without_suffix(name: &str) -> Option<&str> {
     let at = name.len().checked_sub(ARN_SUFFIX)?;
     let suffix = name.get(at..)?.strip_prefix('-')?;
     suffix.bytes().all(|byte| byte.is_ascii_alphanumeric()).then_some(&name[..at])
-}
-
-/// The region that `auth_config` names.
-fn region(reference: &Reference) -> Option<&str> {
-    match reference.auth.shape() {
-        AuthConfig::Aws(auth) => auth.region.as_deref(),
-        _ => None,
-    }
 }
 
 /// Whether `named`, a host or the first label of one, is the vault at `url`.
@@ -165,41 +317,10 @@ fn azure_name(path: &str) -> &str {
     name.split('/').next().unwrap_or_default()
 }
 
-struct GcpName<'a> {
-    project: Option<&'a str>,
-    location: Option<&'a str>,
-    secret: &'a str,
-}
-
-/// The parts of `secret`, or of `projects/p/[locations/l/]secrets/s[/versions/v]`.
-fn gcp_name(path: &str) -> GcpName<'_> {
-    let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
-    match segments.as_slice() {
-        ["projects", project, "locations", location, "secrets", secret, ..] => {
-            GcpName { project: Some(project), location: Some(location), secret }
-        }
-        ["projects", project, "secrets", secret, ..] => GcpName { project: Some(project), location: None, secret },
-        _ => GcpName { project: None, location: None, secret: path },
-    }
-}
-
 /// Whether two names may be of one project: an id and a number cannot be compared.
 fn is_project(own: &str, named: &str) -> bool {
     let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     own == named || is_number(own) != is_number(named)
-}
-
-/// The path of a secret without what the manager does not care about: for Vault, `/v1/`, outer slashes, and the `data` of KV
-/// version 2.
-fn tidy(manager: ManagerType, path: &str) -> String {
-    let path = path.trim_matches('/');
-    match manager {
-        ManagerType::HashicorpVault => {
-            let path = path.strip_prefix("v1/").unwrap_or(path);
-            path.replacen("/data/", "/", 1)
-        }
-        _ => path.to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -215,7 +336,7 @@ mod tests {
         ]});
         let rules = LinkRules::STRICT;
         let snapshot = link(document.to_string().as_bytes(), &rules).unwrap();
-        target.covers(&snapshot.references[0])
+        Changed::new(std::slice::from_ref(target)).concerns(&snapshot.references[0])
     }
 
     #[test]
@@ -322,6 +443,12 @@ mod tests {
             (at("/v1/secret/data/team/openai/"), true),
             (at("secret/team/openai"), true),
             (at("secret/data/team"), true),
+            (at("secret/data/"), true),
+            (at("secret"), true),
+            (at("secret/data/team/openai/data"), false),
+            (at("sec"), false),
+            (at("kv/data"), false),
+            (at(""), false),
             (at("secret/data/tea"), false),
             (at("secret/data/team/openai/x"), false),
             (Target::Path { manager: ManagerType::File, path: "secret/data/team/openai".to_owned() }, false),

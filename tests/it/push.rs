@@ -29,6 +29,7 @@ use sidekey::{
     manager::fake::Answer,
     proxy::TlsSettings,
     push::{EventBridge, EventGrid, Hmac, Pubsub, Push, PushError, Settings, Synced},
+    resolve::Uses,
 };
 use tempfile::TempDir;
 use tokio::{
@@ -37,7 +38,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::harness::{Call, Reply, Setup, World, within};
+use crate::harness::{Call, Reply, Setup, World, pass, within};
 
 const SECRET: &str = "a-shared-secret-of-length";
 const OTHER: &str = "another-shared-secret-of-length";
@@ -45,6 +46,8 @@ const TENANT: &str = "11111111-2222-3333-4444-555555555555";
 const EVENT_GRID: &str = "4962773b-9cdb-44cf-a8bf-237846a00ab7";
 const ACCOUNT: &str = "push@my-project.iam.gserviceaccount.com";
 const AUDIENCE: &str = "api://sidekey";
+/// Between two looks at the keys of an issuer.
+const REST: Duration = Duration::from_secs(10);
 
 /// Making a key takes a moment, so that all tests share them.
 static KEYS: LazyLock<[RsaKeyPair; 2]> = LazyLock::new(|| {
@@ -154,7 +157,7 @@ impl Stage {
         for reference in &world.feed.current().unwrap().references {
             let path = reference.location.path.to_string();
             world.secrets.script(&path, [Answer::text("1"), Answer::text("2")]);
-            world.resolver.refresh(reference).await.unwrap();
+            world.resolver.refresh(reference, &Uses::default()).await.unwrap();
         }
         let transport = transport(vec![folder.path().join("ca.pem")]);
         let (feed, metrics) = (Arc::clone(&world.feed), Arc::clone(&world.metrics));
@@ -480,10 +483,43 @@ async fn an_issuer_may_change_its_keys_and_an_invented_key_costs_one_look() {
     assert_eq!(send(call(1, "k1")).await.status, 202);
     assert_eq!(send(call(0, "k0")).await.status, 202);
     assert_eq!(fetches(), 1, "kept for a while");
+    // What cannot be told before the next look is not said to be wrong.
     for n in 0..50 {
-        assert_eq!(send(call(0, &format!("invented-{n}"))).await.status, 401);
+        let reply = send(call(0, &format!("invented-{n}"))).await;
+        assert_eq!((reply.status, reply.header("retry-after")), (503, Some("10")));
     }
-    assert_eq!(fetches(), 1, "rests for a minute");
+    assert_eq!(fetches(), 1, "rests for ten seconds");
+    pass(REST).await;
+    assert_eq!(send(call(0, "invented-0")).await.status, 401, "looked for in vain");
+    for n in 1..50 {
+        assert_eq!(send(call(0, &format!("invented-{n}"))).await.status, 503);
+    }
+    assert_eq!(fetches(), 2);
+    // A key that is new now is not refused: its sender comes back, and is believed after the next look at the latest.
+    stage.authority.keys.lock().unwrap().push(jwk(1, "k2"));
+    assert_eq!(send(call(1, "k2")).await.status, 503);
+    pass(REST).await;
+    assert_eq!(send(call(0, "invented-0")).await.status, 401, "known as strange, and not looked for");
+    assert_eq!(fetches(), 2);
+    assert_eq!(send(call(1, "k2")).await.status, 202);
+    assert_eq!(send(call(0, "k0")).await.status, 202);
+    assert_eq!(fetches(), 3);
+}
+
+#[tokio::test]
+async fn a_new_key_is_not_refused_because_its_issuer_does_not_answer() {
+    let stage = Stage::start(|_| {}).await;
+    let call = |index: usize, kid: &str| {
+        stage.post("pubsub").header("authorization", &token(index, kid, &stage.google())).json(&notification())
+    };
+    assert_eq!(send(call(0, "k0")).await.status, 202);
+    pass(REST).await;
+    let published = std::mem::take(&mut *stage.authority.keys.lock().unwrap());
+    assert_eq!(send(call(1, "k1")).await.status, 503);
+    assert_eq!(send(call(0, "k0")).await.status, 202, "the older ones are used on");
+    *stage.authority.keys.lock().unwrap() = [published, vec![jwk(1, "k1")]].concat();
+    pass(REST).await;
+    assert_eq!(send(call(1, "k1")).await.status, 202);
 }
 
 #[tokio::test]
@@ -503,7 +539,7 @@ async fn while_an_issuer_cannot_be_reached_senders_are_told_to_come_back() {
     assert_eq!(send(call("https://other.example")).await.status, 401, "not its issuer's: nobody is asked");
     assert!(!stage.world.logs.text().contains("cannot be fetched"));
     let reply = send(call(&issuer)).await;
-    assert_eq!((reply.status, reply.header("retry-after")), (503, Some("5")));
+    assert_eq!((reply.status, reply.header("retry-after")), (503, Some("10")));
     assert!(stage.world.logs.text().contains("cannot be fetched"));
     assert_eq!((stage.counted("pubsub", "refused"), stage.counted("pubsub", "unverifiable")), (1, 1));
     assert_eq!(stage.read_again(), [""; 0]);
