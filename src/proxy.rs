@@ -70,7 +70,7 @@ use crate::{
     feed::Feed,
     metric::Metrics,
     model::Snapshot,
-    resolve::{Resolver, SlotStatus},
+    resolve::{Resolver, SlotStatus, Uses},
     secret::Credential,
 };
 
@@ -144,7 +144,7 @@ impl Proxy {
 
     /// What is remembered for each reference of `snapshot`, in its order. Never a value.
     pub fn slots(&self, snapshot: &Snapshot) -> Vec<SlotStatus> {
-        self.resolver.slots(snapshot)
+        self.resolver.slots(snapshot, &Uses::default())
     }
 
     /// Answers a request, in any case. The line about it and its count are written here.

@@ -27,11 +27,13 @@ pub mod pick;
 pub mod prewarm;
 mod quest;
 mod slot;
+mod uses;
 
 pub use self::{
     expiry::Expiry,
     inquiry::Suspicion,
     quest::{Quest, Replacement},
+    uses::{Unusable, Uses},
 };
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
@@ -141,6 +143,8 @@ pub struct Probed {
     pub version: Option<Version>,
     /// The picked value (or whole document), for the caller to fingerprint.
     pub value: Arc<Credential>,
+    /// The mappings that do not find theirs.
+    pub unusable: Vec<Unusable>,
 }
 
 /// What is remembered for one reference. Never a value.
@@ -148,7 +152,7 @@ pub struct Probed {
 pub struct SlotStatus {
     /// Which.
     pub reference: Arc<Reference>,
-    /// What a request would find now.
+    /// What a request would find now; where its mappings differ, the one that is served worst.
     pub state: SlotState,
     /// Time since the fetch of the remembered document.
     pub age: Option<Duration>,
@@ -156,21 +160,23 @@ pub struct SlotStatus {
     pub version: Option<Version>,
     /// Failed reads in a row since.
     pub failures: u32,
-    /// Class of the last of them.
+    /// Class of the last of them; [`FailureClass::Malformed`] too when a mapping does not find its value in what was read.
     pub class: Option<FailureClass>,
+    /// The mappings that do not.
+    pub unusable: Vec<Unusable>,
     /// Whether a request asked for it since it was fetched.
     pub used: bool,
 }
 
-/// The state of a slot, as a request would find it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The state of a slot, as a request would find it; from good to bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SlotState {
-    /// Nothing is remembered, or nothing that may be served: a request would wait for a read.
-    Empty,
     /// Fresh.
     Fresh,
     /// Past its soft lifetime, before the hard bound.
     Stale,
+    /// Nothing is remembered, or nothing that may be served: a request would wait for a read.
+    Empty,
     /// Nothing may be served, and the last failure still stands.
     Refused,
 }
@@ -272,14 +278,14 @@ impl Resolver {
     ///
     /// # Errors
     /// [`FailureClass::Misconfigured`] when the reference is not active; nothing is read then.
-    pub async fn refresh(&self, reference: &Arc<Reference>) -> Result<SlotStatus, FetchError> {
+    pub async fn refresh(&self, reference: &Arc<Reference>, uses: &Uses) -> Result<SlotStatus, FetchError> {
         usable(reference)?;
         self.engine.refresh(reference).await;
-        Ok(self.engine.status(reference, Instant::now()))
+        Ok(self.engine.status(reference, uses, Instant::now()))
     }
 
     /// Fetches `reference` past the cache and leaves the cache as it was. For operators.
-    pub async fn probe(&self, reference: &Reference) -> Probe {
+    pub async fn probe(&self, reference: &Reference, uses: &Uses) -> Probe {
         if let Err(error) = usable(reference) {
             return Probe { identity: None, elapsed: Duration::ZERO, outcome: Err(error) };
         }
@@ -292,15 +298,16 @@ impl Resolver {
             let value = document
                 .pick(&Wanted::by_reference(reference, map))
                 .map_err(|error| FetchError::new(FailureClass::Malformed).with_source(error))?;
-            Ok(Probed { version: document.version().cloned(), value })
+            let unusable = uses.unusable(reference, &document);
+            Ok(Probed { version: document.version().cloned(), value, unusable })
         });
         Probe { identity, elapsed: at.saturating_duration_since(asked_at), outcome }
     }
 
-    /// What is remembered for each reference of `snapshot`, in its order.
-    pub fn slots(&self, snapshot: &Snapshot) -> Vec<SlotStatus> {
+    /// What is remembered for each reference of `snapshot`, in its order, as the mappings in `uses` see it.
+    pub fn slots(&self, snapshot: &Snapshot, uses: &Uses) -> Vec<SlotStatus> {
         let now = Instant::now();
-        snapshot.references.iter().map(|reference| self.engine.status(reference, now)).collect()
+        snapshot.references.iter().map(|reference| self.engine.status(reference, uses, now)).collect()
     }
 }
 

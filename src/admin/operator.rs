@@ -25,7 +25,7 @@ use crate::{
     manager::{FailureClass, FetchError},
     metric::OperatorLabels,
     model::{Reference, Snapshot},
-    resolve::{Probe, SlotState, SlotStatus},
+    resolve::{Probe, SlotState, SlotStatus, Unusable, Uses},
     secret::fingerprint::{Fingerprints, KeyError},
 };
 
@@ -126,8 +126,8 @@ impl Operator {
         match operation {
             Operation::List => Ok(list(vitals, &snapshot)),
             Operation::Refresh if wish.all && wish.reference.is_none() => Ok(refresh_all(vitals, &snapshot).await),
-            Operation::Refresh => refresh(vitals, wish.one(&snapshot)?).await,
-            Operation::Test => self.test(vitals, wish.one(&snapshot)?.as_ref()).await,
+            Operation::Refresh => refresh(vitals, wish.one(&snapshot)?, &Uses::of(&snapshot)).await,
+            Operation::Test => self.test(vitals, wish.one(&snapshot)?.as_ref(), &Uses::of(&snapshot)).await,
         }
     }
 
@@ -151,9 +151,11 @@ impl Operator {
         }
     }
 
-    async fn test(&self, vitals: &Vitals, reference: &Reference) -> Result<Value, Refused> {
-        let Probe { identity, elapsed, outcome } = vitals.resolver.probe(reference).await;
-        let (class, code) = outcome.as_ref().map_or_else(told, |_| ("ok", None));
+    async fn test(&self, vitals: &Vitals, reference: &Reference, uses: &Uses) -> Result<Value, Refused> {
+        let Probe { identity, elapsed, outcome } = vitals.resolver.probe(reference, uses).await;
+        let unusable = outcome.as_ref().map(|read| read.unusable.as_slice()).unwrap_or_default();
+        let picked = if unusable.is_empty() { "ok" } else { FailureClass::Malformed.as_str() };
+        let (class, code) = outcome.as_ref().map_or_else(told, |_| (picked, None));
         info!(reference = &*reference.slug, class, "An operator tried a reference.");
         let fingerprint = match &outcome {
             Ok(read) => Some(self.fingerprints()?.of(read.value.expose().as_bytes())),
@@ -168,6 +170,7 @@ impl Operator {
             "version": outcome.as_ref().ok().and_then(|read| read.version.as_ref()).map(|version| &*version.0),
             "latency_ms": milliseconds(elapsed),
             "fingerprint": fingerprint,
+            "unusable": unusable.iter().map(without_value).collect::<Vec<_>>(),
         }))
     }
 
@@ -285,7 +288,7 @@ impl Wish {
 }
 
 fn list(vitals: &Vitals, snapshot: &Snapshot) -> Value {
-    let slots = vitals.resolver.slots(snapshot);
+    let slots = vitals.resolver.slots(snapshot, &Uses::of(snapshot));
     json!({
         "object": "list",
         "snapshot_version": snapshot.version,
@@ -302,7 +305,7 @@ fn status(slot: &SlotStatus) -> Value {
         SlotState::Stale => "stale",
         SlotState::Refused => "refused",
     };
-    // A read that succeeded leaves a value and no failure.
+    // A read that succeeded leaves a value and no failure, and every mapping finds its own in it.
     let outcome = slot.class.map(FailureClass::as_str).or(slot.age.map(|_| "ok"));
     json!({
         "reference": &*slot.reference.slug,
@@ -312,11 +315,17 @@ fn status(slot: &SlotStatus) -> Value {
         "version": slot.version.as_ref().map(|version| &*version.0),
         "last_outcome": outcome,
         "failures": slot.failures,
+        "unusable": slot.unusable.iter().map(without_value).collect::<Vec<_>>(),
     })
 }
 
-async fn refresh(vitals: &Vitals, reference: Arc<Reference>) -> Result<Value, Refused> {
-    let refreshed = vitals.resolver.refresh(&reference).await.map_err(|_inactive| Refused::INACTIVE)?;
+/// A mapping that finds no value in what was read, and why.
+fn without_value(Unusable { entity, field, reason }: &Unusable) -> Value {
+    json!({ "entity": entity, "field": field, "reason": reason.to_string() })
+}
+
+async fn refresh(vitals: &Vitals, reference: Arc<Reference>, uses: &Uses) -> Result<Value, Refused> {
+    let refreshed = vitals.resolver.refresh(&reference, uses).await.map_err(|_inactive| Refused::INACTIVE)?;
     let class = refreshed.class.map_or("ok", |class| class.as_str());
     info!(reference = &*reference.slug, class, "An operator had a secret read again.");
     Ok(status(&refreshed))
@@ -327,7 +336,7 @@ async fn refresh_all(vitals: &Vitals, snapshot: &Snapshot) -> Value {
     let resolver = Arc::clone(&vitals.resolver);
     // What a panic leaves unread shows in the states.
     let _ = tokio::spawn(async move { resolver.refresh_all().await }).await;
-    let slots = vitals.resolver.slots(snapshot);
+    let slots = vitals.resolver.slots(snapshot, &Uses::of(snapshot));
     let failed: Vec<_> = slots.iter().filter(|slot| slot.class.is_some()).map(status).collect();
     let read = slots.iter().filter(|slot| slot.class.is_none() && slot.age.is_some()).count();
     info!(read, failed = failed.len(), "An operator had every secret read again.");

@@ -21,7 +21,7 @@ use crate::{
     feed::Feed,
     model::Snapshot,
     resolve::{
-        Resolver,
+        Resolver, Uses,
         prewarm::{Choice, Settings},
     },
 };
@@ -121,7 +121,7 @@ impl Names {
     /// request, unless it was read `ahead`: then a request has to have asked since.
     fn note(&mut self, resolver: &Resolver, snapshot: &Snapshot, ahead: &HashSet<String>) {
         let read_ahead = |slug: &str, id: &str| ahead.contains(slug) || ahead.contains(id);
-        let used = resolver.slots(snapshot).into_iter().filter_map(|slot| {
+        let used = resolver.slots(snapshot, &Uses::default()).into_iter().filter_map(|slot| {
             let reference = slot.reference;
             let used = slot.used || slot.age.is_some() && !read_ahead(&reference.slug, &reference.id);
             used.then(|| Arc::clone(&reference.slug))

@@ -66,6 +66,16 @@ struct Status {
     age_secs: Option<u64>,
     version: Option<String>,
     last_outcome: Option<String>,
+    #[serde(default)]
+    unusable: Vec<Unusable>,
+}
+
+/// A mapping that finds no value in the document.
+#[derive(Debug, Deserialize)]
+struct Unusable {
+    entity: Option<String>,
+    field: Option<String>,
+    reason: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -89,6 +99,8 @@ struct Tested {
     version: Option<String>,
     latency_ms: f64,
     fingerprint: Option<String>,
+    #[serde(default)]
+    unusable: Vec<Unusable>,
 }
 
 /// Asks a running sidecar.
@@ -204,12 +216,13 @@ async fn test(call: &Call, reference: &str) -> Result<bool, Failure> {
         text(tested.fingerprint),
     ]);
     show(&table.lines());
+    explain(&tested.reference, &tested.unusable);
     Ok(fine)
 }
 
 fn print(rows: &[Status]) {
     let mut table = Table::new(["REFERENCE", "MANAGER", "STATE", "AGE", "VERSION", "LAST READ"]);
-    for Status { reference, manager, state, age_secs, version, last_outcome } in rows {
+    for Status { reference, manager, state, age_secs, version, last_outcome, unusable: _ } in rows {
         let text = |text: &Option<String>| printable(text.as_deref().unwrap_or_default());
         let age = age_secs.map_or_else(String::new, |age| format!("{age} s"));
         table.push([
@@ -222,6 +235,19 @@ fn print(rows: &[Status]) {
         ]);
     }
     show(&table.lines());
+    for Status { reference, unusable, .. } in rows {
+        explain(reference, unusable);
+    }
+}
+
+/// Says who of those that use `reference` finds no value in what was read.
+fn explain(reference: &str, unusable: &[Unusable]) {
+    let mut screen = Screen::stdout();
+    for Unusable { entity, field, reason } in unusable {
+        let whom = entity.as_ref().zip(field.as_ref());
+        let whom = whom.map_or_else(String::new, |(entity, field)| format!(", {field} of @{entity}"));
+        screen.line(screen.tint(Tone::Bad, printable(&format!("{reference}{whom}: {reason}"))));
+    }
 }
 
 fn show(lines: &[String]) {

@@ -14,12 +14,12 @@ use time::OffsetDateTime;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::{
-    Outcome, ResolveError, Resolved, Settings, SlotState, SlotStatus,
+    Outcome, ResolveError, Resolved, Settings,
     cache::{Cache, Flight},
     denials::Denials,
     expiry::Expiries,
     flight::GRACE,
-    freshness::{Decision, Memory, Terms},
+    freshness::{Decision, Terms},
     inquiry::Inquiries,
     meter::{Counted, Meter},
     overlap::Overlaps,
@@ -202,27 +202,6 @@ impl Engine {
             retry_after: sight.memory.failure.map(|failure| failure.remaining(now)),
             identity: failed.and_then(|failed| failed.identity.clone()).or_else(reader),
             source: failed.map(|failed| Arc::clone(&failed.error)).or_else(unpicked),
-        }
-    }
-
-    /// What is remembered for `reference`.
-    pub fn status(&self, reference: &Arc<Reference>, now: Instant) -> SlotStatus {
-        let slot = self.cache.get(&SlotKey::of(reference));
-        let memory = slot.as_deref().map_or_else(Memory::default, Slot::memory);
-        let failed = slot.as_deref().and_then(Slot::failed);
-        SlotStatus {
-            reference: Arc::clone(reference),
-            state: match memory.judge(&self.terms(reference, slot.as_deref()), now) {
-                Decision::Fetch => SlotState::Empty,
-                Decision::Fresh | Decision::RefreshAhead => SlotState::Fresh,
-                Decision::Stale { .. } => SlotState::Stale,
-                Decision::Refused(_) => SlotState::Refused,
-            },
-            age: memory.value.map(|held| held.age(now)),
-            version: slot.as_deref().and_then(Slot::document).and_then(|document| document.version()).cloned(),
-            failures: failed.map_or(0, |failed| failed.count),
-            class: failed.map(|failed| failed.failure.class),
-            used: memory.used,
         }
     }
 

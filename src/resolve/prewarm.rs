@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::{Resolver, SlotState, slot::SlotKey};
+use super::{Resolver, SlotState, Uses, slot::SlotKey};
 use crate::{
     manager::FailureClass,
     model::{Reference, Snapshot},
@@ -95,15 +95,15 @@ impl Resolver {
 
     /// Reads one document unless it is there, in its turn; again for as long as it may come yet. Whether it is there.
     async fn warm(&self, reference: &Arc<Reference>, turns: &Semaphore) -> bool {
-        let mut pause = PAUSE;
+        let (mut pause, nothing) = (PAUSE, Uses::default());
         loop {
             // Whoever waits for another try lets the others go on.
             let turn = turns.acquire().await;
-            let before = self.engine.status(reference, Instant::now()).state;
+            let before = self.engine.status(reference, &nothing, Instant::now()).state;
             if matches!(before, SlotState::Fresh | SlotState::Stale) {
                 return true;
             }
-            let Ok(slot) = self.refresh(reference).await else { return false };
+            let Ok(slot) = self.refresh(reference, &nothing).await else { return false };
             drop(turn);
             match slot.class {
                 None => return true,

@@ -12,7 +12,7 @@ use sidekey::{
         fake::{Answer, Fake},
     },
     model::ValueFormat,
-    resolve::{Outcome, Probe, Settings, SlotState},
+    resolve::{Outcome, Probe, Settings, SlotState, Uses},
 };
 use tokio::time::Instant;
 

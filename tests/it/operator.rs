@@ -41,9 +41,16 @@ impl Stage {
             json!({"id": slug, "slug": slug, "provider": "openai", "status": "active",
                 "secret_mappings": [{"target_field": "key", "secret_reference_id": slug}]})
         };
+        // Two keys of one document.
+        let picky = |slug: &str, secret_key: &str| {
+            let mut key = key(slug);
+            key["secret_mappings"] =
+                json!([{"target_field": "key", "secret_reference_id": "pair", "secret_key": secret_key}]);
+            key
+        };
         let snapshot = json!({"schema_version": 1, "version": 7, "organisation_id": "o",
-            "secret_references": [reference("a"), reference("b"), reference("off")],
-            "virtual_keys": [key("a"), key("b")]});
+            "secret_references": [reference("a"), reference("b"), reference("off"), reference("pair")],
+            "virtual_keys": [key("a"), key("b"), picky("left", "l"), picky("right", "r.key")]});
         let world = World::start(Setup { snapshot: Some(snapshot), ..Setup::default() }).await;
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("token"), format!("{TOKEN}\n")).unwrap();
@@ -76,7 +83,7 @@ impl Stage {
         let list = reply.json();
         assert_eq!(
             (&list["object"], &list["snapshot_version"], &list["total"]),
-            (&json!("list"), &json!(7), &json!(3))
+            (&json!("list"), &json!(7), &json!(4))
         );
         list["data"].as_array().unwrap().iter().find(|row| row["reference"] == slug).unwrap().clone()
     }
@@ -178,10 +185,10 @@ async fn states_are_told_as_a_request_would_find_them() {
     assert_eq!(stage.used("a").await.0, 200);
     assert_eq!(stage.used("b").await.0, 502);
     let a = json!({"reference": "a", "manager": "hashicorp_vault", "state": "fresh", "age_secs": 0, "version": "3",
-        "last_outcome": "ok", "failures": 0});
+        "last_outcome": "ok", "failures": 0, "unusable": []});
     assert_eq!(stage.state("a").await, a);
     let b = json!({"reference": "b", "manager": "hashicorp_vault", "state": "refused", "age_secs": null, "version": null,
-        "last_outcome": "denied", "failures": 1});
+        "last_outcome": "denied", "failures": 1, "unusable": []});
     assert_eq!(stage.state("b").await, b);
 }
 
@@ -227,7 +234,7 @@ async fn a_test_fetches_past_the_cache_and_leaves_it() {
     assert!(told["latency_ms"].is_number());
     told.as_object_mut().unwrap().remove("latency_ms");
     let expected = json!({"reference": "a", "manager": "hashicorp_vault", "identity": "fake", "class": "ok",
-        "manager_code": null, "version": "4", "fingerprint": FINGERPRINT});
+        "manager_code": null, "version": "4", "fingerprint": FINGERPRINT, "unusable": []});
     assert_eq!(told, expected);
     assert_eq!(stage.used("a").await.1.as_deref(), Some("Bearer sk-1"), "the cache is as it was");
 
@@ -237,6 +244,83 @@ async fn a_test_fetches_past_the_cache_and_leaves_it() {
     let told = stage.post("/v1/secrets/test", json!({"reference": "off"})).await.json();
     assert_eq!((&told["class"], &told["manager_code"]), (&json!("misconfigured"), &json!("inactive")));
     assert_eq!(stage.used("a").await.1.as_deref(), Some("Bearer sk-1"));
+}
+
+#[tokio::test]
+async fn a_key_that_a_document_lacks_is_told() {
+    let stage = Stage::start().await;
+    let folder = stage.folder.path();
+    let configuration = format!("admin_listen: {}\nadmin_token_file: token\n", stage.admin);
+    fs::write(folder.join("sidecar.yaml"), configuration).unwrap();
+    let lacks = |entity: &str, reason: &str| json!({"entity": entity, "field": "api_key", "reason": reason});
+    struct Case {
+        name: &'static str,
+        document: &'static str,
+        state: &'static str,
+        outcome: &'static str,
+        unusable: Vec<Value>,
+        left: u16,
+    }
+    let cases = [
+        Case {
+            name: "both",
+            document: r#"{"l": "sk-canary-op-5e", "r": {"key": "2"}}"#,
+            state: "fresh",
+            outcome: "ok",
+            unusable: vec![],
+            left: 200,
+        },
+        Case {
+            name: "one is missing",
+            document: r#"{"l": "sk-canary-op-5e", "r": {}}"#,
+            state: "refused",
+            outcome: "malformed",
+            unusable: vec![lacks("right", "the secret has no such key")],
+            left: 200,
+        },
+        Case {
+            name: "one is missing, the other is empty",
+            document: r#"{"l": "", "x": "sk-canary-op-5e"}"#,
+            state: "refused",
+            outcome: "malformed",
+            unusable: vec![lacks("left", "the value is empty"), lacks("right", "the secret has no such key")],
+            left: 502,
+        },
+        Case {
+            name: "no JSON",
+            document: CANARY,
+            state: "refused",
+            outcome: "malformed",
+            unusable: vec![lacks("left", "the secret is not JSON"), lacks("right", "the secret is not JSON")],
+            left: 502,
+        },
+    ];
+    for Case { name, document, state, outcome, unusable, left } in cases {
+        let stage = Stage::start().await;
+        stage.secrets().script("pair", [Answer::text(document)]);
+        let refreshed = stage.post("/v1/secrets/refresh", json!({"reference": "pair"})).await.json();
+        let told = (&refreshed["state"], &refreshed["last_outcome"], &refreshed["failures"]);
+        assert_eq!(told, (&json!(state), &json!(outcome), &json!(0)), "{name}: {refreshed}");
+        let mut listed = refreshed["unusable"].as_array().unwrap().clone();
+        listed.sort_by_key(Value::to_string);
+        assert_eq!(listed, unusable, "{name}");
+        assert_eq!(stage.state("pair").await, refreshed, "{name}");
+        let tested = stage.post("/v1/secrets/test", json!({"reference": "pair"})).await.json();
+        assert_eq!((&tested["class"], &tested["unusable"]), (&json!(outcome), &refreshed["unusable"]), "{name}");
+        let all = stage.post("/v1/secrets/refresh", json!({"all": true})).await.json();
+        let broken = usize::from(!unusable.is_empty());
+        assert_eq!((&all["read"], all["failed"].as_array().unwrap().len()), (&json!(1 - broken), broken), "{name}");
+        assert_eq!(stage.used("left").await.0, left, "{name}: as a request finds it");
+    }
+
+    // The same on a screen, and as an exit status.
+    stage.secrets().script("pair", [Answer::text(r#"{"l": "sk-canary-op-5e"}"#)]);
+    for (arguments, ended) in [(&["refresh", "pair"][..], 1), (&["test", "pair"], 1), (&["list"], 0)] {
+        let (status, out, err) = secrets(folder, &[arguments, &["--config", "sidecar.yaml"]].concat()).await;
+        assert_eq!((status, &*err), (ended, ""), "{arguments:?}: {out}");
+        assert!(out.contains("malformed") && !out.contains(CANARY), "{arguments:?}: {out}");
+        assert!(out.contains("pair, api_key of @right: the secret has no such key"), "{arguments:?}: {out}");
+    }
 }
 
 /// What the command printed, and how it ended.

@@ -11,8 +11,9 @@ use super::{
     count,
 };
 use crate::{
+    manager::FailureClass,
     model::{Reference, Snapshot},
-    resolve::{Probe, Resolver},
+    resolve::{Probe, Resolver, Unusable, Uses},
     secret::fingerprint::Fingerprints,
 };
 
@@ -32,8 +33,9 @@ pub struct Probed {
 pub async fn all(snapshot: &Snapshot, resolver: &Resolver, fingerprints: &Fingerprints) -> Probed {
     let table = Table::new(["REFERENCE", "MANAGER", "IDENTITY", "CLASS", "VERSION", "LATENCY", "FINGERPRINT"]);
     let mut probed = Probed { table, failed: 0, fetched: 0 };
-    let mut rows =
-        stream::iter(&snapshot.references).map(|reference| row(reference, resolver, fingerprints)).buffered(CONCURRENT);
+    let uses = Uses::of(snapshot);
+    let rows = stream::iter(&snapshot.references).map(|reference| row(reference, &uses, resolver, fingerprints));
+    let mut rows = rows.buffered(CONCURRENT);
     while let Some((fetched, row)) = rows.next().await {
         probed.table.push(row);
         if fetched {
@@ -45,8 +47,13 @@ pub async fn all(snapshot: &Snapshot, resolver: &Resolver, fingerprints: &Finger
     probed
 }
 
-async fn row(reference: &Reference, resolver: &Resolver, fingerprints: &Fingerprints) -> (bool, [String; 7]) {
-    let Probe { identity, elapsed, outcome } = resolver.probe(reference).await;
+async fn row(
+    reference: &Reference,
+    uses: &Uses,
+    resolver: &Resolver,
+    fingerprints: &Fingerprints,
+) -> (bool, [String; 7]) {
+    let Probe { identity, elapsed, outcome } = resolver.probe(reference, uses).await;
     let slug = printable(&reference.slug);
     let manager = reference.manager_type.as_str().to_owned();
     let identity = printable(&identity.unwrap_or_default());
@@ -55,7 +62,16 @@ async fn row(reference: &Reference, resolver: &Resolver, fingerprints: &Fingerpr
         Ok(read) => {
             let version = read.version.map_or_else(String::new, |version| printable(&version.0));
             let fingerprint = fingerprints.of(read.value.expose().as_bytes());
-            (true, [slug, manager, identity, "ok".to_owned(), version, latency, fingerprint])
+            let (fine, class) = match read.unusable.as_slice() {
+                [] => (true, "ok".to_owned()),
+                [Unusable { entity, field, reason }, ..] => {
+                    let whom = entity.as_ref().zip(*field);
+                    let whom = whom.map_or_else(String::new, |(entity, field)| format!("{field} of @{entity}: "));
+                    let class = FailureClass::Malformed.as_str();
+                    (false, format!("{class} ({}{reason})", printable(&whom)))
+                }
+            };
+            (fine, [slug, manager, identity, class, version, latency, fingerprint])
         }
         Err(error) => {
             let class = match &error.code {

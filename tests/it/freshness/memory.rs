@@ -42,11 +42,11 @@ async fn a_probe_reads_past_the_cache_and_leaves_it_alone() {
     rig.get("keyed").await;
     rig.fake.script("map", [Answer::map(r#"{ "key": "2" }"#).version("7").after(Duration::from_millis(30))]);
     let [keyed, whole] = &rig.snapshot.references[..] else { panic!() };
-    let Probe { identity, elapsed, outcome } = rig.resolver.probe(keyed).await;
+    let Probe { identity, elapsed, outcome } = rig.resolver.probe(keyed, &Uses::default()).await;
     let read = outcome.unwrap();
     assert_eq!((read.value.expose(), read.version), ("2", Some(Version("7".into()))));
     assert_eq!((identity.as_deref(), elapsed), (Some("fake"), Duration::from_millis(30)));
-    assert_eq!(rig.resolver.probe(whole).await.outcome.unwrap().value.expose(), r#"{"key":"2"}"#);
+    assert_eq!(rig.resolver.probe(whole, &Uses::default()).await.outcome.unwrap().value.expose(), r#"{"key":"2"}"#);
     assert_eq!(rig.get("keyed").await, hit("1"));
     for (answer, class) in [
         (Answer::fail(FailureClass::Denied), FailureClass::Denied),
@@ -55,7 +55,7 @@ async fn a_probe_reads_past_the_cache_and_leaves_it_alone() {
         (Answer::hang(), FailureClass::Timeout),
     ] {
         rig.fake.script("map", [answer]);
-        let probe = rig.resolver.probe(keyed).await;
+        let probe = rig.resolver.probe(keyed, &Uses::default()).await;
         assert_eq!(probe.outcome.unwrap_err().class, class);
         assert_eq!(probe.identity.as_deref(), Some("fake"), "who asked is known all the same");
     }
@@ -84,7 +84,7 @@ async fn the_state_of_each_reference_can_be_told() {
     pass(secs(1)).await;
     let states: Vec<_> = rig
         .resolver
-        .slots(&rig.snapshot)
+        .slots(&rig.snapshot, &Uses::default())
         .into_iter()
         .map(|slot| {
             let version = slot.version.map(|version| version.0.to_string());
@@ -167,8 +167,12 @@ async fn nothing_shows_a_value() {
     let rig = rig(SETTINGS, [Answer::map(r#"{"key": "sk-canary"}"#)]);
     let good = rig.resolver.resolve(&[rig.member("openai", "key")]).await.unwrap();
     let bad = rig.resolver.resolve(&[rig.member("openai", "missing")]).await.unwrap_err();
-    let probe = rig.resolver.probe(&rig.snapshot.references[0]).await;
-    let shown = format!("{good:?} {bad:?} {bad} {probe:?} {:?} {:?}", rig.resolver, rig.resolver.slots(&rig.snapshot));
+    let probe = rig.resolver.probe(&rig.snapshot.references[0], &Uses::default()).await;
+    let shown = format!(
+        "{good:?} {bad:?} {bad} {probe:?} {:?} {:?}",
+        rig.resolver,
+        rig.resolver.slots(&rig.snapshot, &Uses::default())
+    );
     assert!(!shown.contains("canary"), "{shown}");
     assert!(!shown.contains("t-1"), "{shown}");
 }
