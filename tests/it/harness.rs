@@ -294,6 +294,20 @@ pub async fn pass(time: Duration) {
     }
 }
 
+/// Runs `future` while time stands still, so that what happens in it does not depend on how fast the machine is. Nothing in it
+/// may wait for time to pass.
+pub async fn still<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::pause();
+    // While a thread is at work a paused clock does not run ahead of those who wait for sockets.
+    let (done, waiting) = std::sync::mpsc::channel::<()>();
+    let thread = tokio::task::spawn_blocking(move || waiting.recv_timeout(6 * PATIENCE));
+    let output = future.await;
+    tokio::time::resume();
+    drop(done);
+    let _ = thread.await.expect("it only waits");
+    output
+}
+
 /// The linked form of a snapshot, in which no fault is allowed.
 pub fn linked(snapshot: &Value) -> Snapshot {
     linked_by(snapshot, true, None)
