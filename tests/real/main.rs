@@ -126,7 +126,7 @@ fn main() -> ExitCode {
         swap::refuses_a_broken_file_with_all_its_faults,
         swap::sets_one_bad_row_aside,
         rotation::costs_no_client_a_request,
-        rotation::of_many_keys_together_costs_no_client_a_request,
+        rotation::of_many_keys_each_in_its_time_costs_no_client_a_request,
         rotation::of_a_fallback_is_mended_behind_the_answer,
         rotation::beyond_its_reach_heals_for_the_next,
         rotation::provoked_refusals_are_bounded,

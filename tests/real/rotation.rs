@@ -2,8 +2,8 @@
 //!
 //! Short as part of `tests/run`. `benches/rotation` runs the whole measurement and prints what it saw; the numbers come from
 //! these variables: `ROTATION_COUNT` rotations of each kind, `ROTATION_RATE` requests a second, `ROTATION_LAG_SECS` the longest time
-//! by which a provider follows its manager, `ROTATION_TTL_SECS` the lifetime of a secret; `ROTATION_TOGETHER_SECS` is that time
-//! where all keys rotate together.
+//! by which a provider follows its manager, `ROTATION_TTL_SECS` the lifetime of a secret; `ROTATION_LONG_LAG_SECS` is the longest lag
+//! where many keys rotate at times of their own, drawn from `ROTATION_SEED`.
 
 use std::{
     collections::HashMap,
@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::{
     task::JoinSet,
@@ -36,6 +37,10 @@ const MOMENT: Duration = Duration::from_millis(200);
 const AHEAD: Duration = Duration::from_secs(2);
 /// Time between two rotations in which all is quiet.
 const QUIET: Duration = Duration::from_millis(1500);
+/// Lifetime of a secret as it is by default, seconds.
+const DEFAULT_TTL_SECS: u64 = 300;
+/// Between two looks at what the provider has noted, which is thrown away.
+const TIDY: Duration = Duration::from_secs(5);
 /// A body that is not kept.
 const LARGE_BYTES: usize = 3 << 19;
 
@@ -44,8 +49,26 @@ struct Stage {
     world: World,
     without: Sidekey,
     keys: Keys,
+    many: Vec<OwnKey>,
     plan: Numbers,
 }
+
+/// A virtual key with a secret of its own, both of this name.
+struct OwnKey {
+    name: String,
+    /// The lifetime that its reference asks for, seconds.
+    ttl: Option<u64>,
+}
+
+/// When a key rotates: the manager is written at `starts`, and the provider follows after `lag`.
+struct Rotation<'k> {
+    key: &'k OwnKey,
+    starts: Duration,
+    lag: Duration,
+}
+
+/// Numbers that are the same for the same seed (SplitMix64).
+struct Dice(u64);
 
 #[derive(Clone, Copy)]
 struct Numbers {
@@ -67,6 +90,7 @@ enum Order {
 }
 
 /// What was seen of one kind of rotation.
+#[derive(Default)]
 struct Seen {
     requests: usize,
     failed: usize,
@@ -94,37 +118,53 @@ pub async fn costs_no_client_a_request() {
     assert!(seen.failed > 0, "or there was nothing to recover from");
 }
 
-/// Many keys rotate together: the manager is written first, and each provider follows in its time, up to minutes later.
-pub async fn of_many_keys_together_costs_no_client_a_request() {
-    let keys = number("ROTATION_COUNT", 5);
-    let lag = Duration::from_secs(number("ROTATION_TOGETHER_SECS", 3));
-    let stage = Stage::with(keys).await;
-    let names: Vec<String> = (0..keys).map(|number| format!("many-{number}")).collect();
-    let loads: Vec<Call> = names.iter().map(|name| small(&format!("@{name}"))).collect();
-    let reads = || names.iter().map(|name| stage.world.bao.reads(&format!("secret/data/{name}"))).sum::<usize>();
+/// Many keys rotate at times of their own. The manager is written first, and each provider follows after a time of its own, up to
+/// minutes later. Half of the secrets live for as long as they do by default, the others are refreshed while they wait.
+pub async fn of_many_keys_each_in_its_time_costs_no_client_a_request() {
+    let longest = Duration::from_secs(number("ROTATION_LONG_LAG_SECS", 3));
+    let seed = number("ROTATION_SEED", 1);
+    let stage = Stage::with(number("ROTATION_COUNT", 3)).await;
+    let mut dice = Dice(seed);
+    let rotations: Vec<Rotation<'_>> =
+        stage.many.iter().map(|key| Rotation { key, starts: dice.below(longest), lag: dice.below(longest) }).collect();
+    println!("seed {seed}, {}", Rotation::describe(&rotations));
+    let loads: Vec<Call> = stage.many.iter().map(|key| small(&format!("@{}", key.name))).collect();
     for (recovery, to) in [("", stage.world.sidekey.address), (", recovery off", stage.without.address)] {
         for load in &loads {
             load.clone().send(to).await.expect(200);
         }
-        let (before, began) = (reads(), Instant::now());
+        let reads_before: Vec<_> = stage.many.iter().map(|key| stage.reads(&key.name)).collect();
+        let began = Instant::now();
         let running = Load::start(to, loads.clone(), stage.plan.rate);
         sleep(QUIET).await;
-        for name in &names {
-            stage.world.bao.put(name, json!({ "api_key": format!("sk-{name}{recovery}") })).await;
-        }
-        for (number, name) in names.iter().enumerate() {
-            sleep(lag / keys as u32).await;
-            stage.keys.set(name, format!("sk-{name}{recovery}"));
-            if number % 4 == 0 {
+        let all = join_all(rotations.iter().map(|rotation| async {
+            let (name, key) = (&rotation.key.name, format!("sk-{}{}", rotation.key.name, recovery.len()));
+            sleep(rotation.starts).await;
+            stage.world.bao.put(name, json!({ "api_key": key.clone() })).await;
+            sleep(rotation.lag).await;
+            stage.keys.set(name, key);
+        }));
+        let forget = async {
+            loop {
+                sleep(TIDY).await;
                 stage.world.provider.take();
             }
-        }
+        };
+        tokio::select! { _ = all => {} () = forget => {} }
         sleep(QUIET).await;
-        let (requests, failed) = running.stop().await;
-        let name = format!("{keys} keys together, the manager first{recovery}");
-        Seen { requests, failed, reads: reads() - before, rotations: keys }.print(&name, began.elapsed());
-        assert!(!recovery.is_empty() || failed == 0, "{failed} of {requests} requests");
-        for load in &loads {
+        let counts = running.stop().await;
+        let reads = stage.many.iter().zip(&reads_before).map(|(key, before)| stage.reads(&key.name) - before);
+        let rows: Vec<_> = stage.many.iter().zip(counts).zip(reads).collect();
+        for (ttl, lifetime) in [(Some(DEFAULT_TTL_SECS), DEFAULT_TTL_SECS), (None, stage.plan.ttl)] {
+            let mut seen = Seen::default();
+            for ((_, count), reads) in rows.iter().filter(|((key, _), _)| key.ttl == ttl) {
+                seen.add(*count, *reads);
+            }
+            seen.print(&format!("each key in its time, the manager first, ttl {lifetime}{recovery}"), began.elapsed());
+            assert!(!recovery.is_empty() || seen.failed == 0, "{} of {} requests", seen.failed, seen.requests);
+        }
+        // Without recovery a secret that lives long may be refused for minutes yet.
+        for load in loads.iter().filter(|_| recovery.is_empty()) {
             stage.healed(to, load).await;
         }
     }
@@ -208,8 +248,12 @@ impl Stage {
         Self::with(0).await
     }
 
-    /// With virtual keys `many-0` and so on, each with a secret of its own.
+    /// With as many keys of either lifetime, each with a secret of its own.
     async fn with(many: usize) -> Self {
+        let lived = |kind: &'static str, ttl| (0..many).map(move |n| OwnKey { name: format!("{kind}-{n}"), ttl });
+        // In turn, so that neither kind is asked for before the other.
+        let many: Vec<_> = lived("long", Some(DEFAULT_TTL_SECS)).zip(lived("brief", None)).collect();
+        let many: Vec<_> = many.into_iter().flat_map(|(long, brief)| [long, brief]).collect();
         let plan = Numbers {
             rotations: number("ROTATION_COUNT", 3),
             rate: number("ROTATION_RATE", 40),
@@ -222,15 +266,14 @@ impl Stage {
             setup.config["log"]["level"] = json!("info");
             setup.config["recovery"] = json!({ "overlap_secs": 600 });
             let auth = find(&mut setup.snapshot, "secret_references", "openai-key")["auth_config"].clone();
-            for name in (0..many).map(|number| format!("many-{number}")) {
+            for OwnKey { name, ttl } in &many {
                 let (key, path) = (format!("{name}-key"), format!("secret/data/{name}"));
-                push(&mut setup.snapshot, "secret_references", reference(&key, auth.clone(), &path, Some("api_key")));
+                let mut row = reference(&key, auth.clone(), &path, Some("api_key"));
+                row["ttl_secs"] = json!(ttl);
+                push(&mut setup.snapshot, "secret_references", row);
                 let mappings = json!([mapping("key", &key, None)]);
-                push(
-                    &mut setup.snapshot,
-                    "virtual_keys",
-                    virtual_key(&name, None, Some("openai"), json!({}), mappings),
-                );
+                let row = virtual_key(name, None, Some("openai"), json!({}), mappings);
+                push(&mut setup.snapshot, "virtual_keys", row);
             }
             let mut config = setup.config.clone();
             config["listen"] = json!(free_address().to_string());
@@ -244,19 +287,24 @@ impl Stage {
         let keys = Keys::default();
         keys.set("openai", world.secrets.openai.clone());
         keys.set("openai-backup", world.secrets.openai_backup.clone());
-        for name in (0..many).map(|number| format!("many-{number}")) {
+        for OwnKey { name, .. } in &many {
             let key = format!("sk-{name}-first");
-            world.bao.put(&name, json!({ "api_key": key.clone() })).await;
-            keys.set(&name, key);
+            world.bao.put(name, json!({ "api_key": key.clone() })).await;
+            keys.set(name, key);
         }
         let ring = keys.clone();
         world.provider.script("api.openai.com", move |request| (!ring.take(request)).then(refusal));
-        Self { world, without, keys, plan }
+        Self { world, without, keys, many, plan }
+    }
+
+    /// How often the secret at `name` was read.
+    fn reads(&self, name: &str) -> usize {
+        self.world.bao.reads(&format!("secret/data/{name}"))
     }
 
     /// Rotates the key of each of `paths` in turn while `load` runs.
     async fn rotate(&self, name: &str, to: SocketAddr, load: &Call, paths: &[&'static str], order: Order) -> Seen {
-        let reads = || paths.iter().map(|path| self.world.bao.reads(&format!("secret/data/{path}"))).sum::<usize>();
+        let reads = || paths.iter().map(|path| self.reads(path)).sum::<usize>();
         let (before, began) = (reads(), Instant::now());
         let running = Load::start(to, vec![load.clone()], self.plan.rate);
         sleep(QUIET).await;
@@ -281,9 +329,11 @@ impl Stage {
             }
             self.world.provider.take();
         }
-        let (requests, failed) = running.stop().await;
-        let rotations = self.plan.rotations * paths.len();
-        let seen = Seen { requests, failed, reads: reads() - before, rotations };
+        let mut seen = Seen { rotations: self.plan.rotations * paths.len(), ..Seen::default() };
+        for Count { sent, failed } in running.stop().await {
+            (seen.requests, seen.failed) = (seen.requests + sent, seen.failed + failed);
+        }
+        seen.reads = reads() - before;
         seen.print(name, began.elapsed());
         // Whatever it was, it is over: the manager's key is the provider's.
         self.healed(to, load).await;
@@ -297,6 +347,29 @@ impl Stage {
             sleep(Duration::from_millis(100)).await;
         }
         self.world.provider.take();
+    }
+}
+
+// === impl Rotation ===
+
+impl Rotation<'_> {
+    /// The lags of `rotations`, sorted, in seconds.
+    fn describe(rotations: &[Rotation<'_>]) -> String {
+        let mut lags: Vec<_> = rotations.iter().map(|rotation| rotation.lag.as_secs()).collect();
+        lags.sort_unstable();
+        format!("lags in s: {lags:?}")
+    }
+}
+
+// === impl Dice ===
+
+impl Dice {
+    /// Evenly from zero to `longest`.
+    fn below(&mut self, longest: Duration) -> Duration {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        longest.mul_f64((mixed ^ (mixed >> 31)) as f64 / u64::MAX as f64)
     }
 }
 
@@ -320,6 +393,14 @@ impl Keys {
 // === impl Seen ===
 
 impl Seen {
+    /// One rotation more.
+    fn add(&mut self, Count { sent, failed }: Count, reads: usize) {
+        self.requests += sent;
+        self.failed += failed;
+        self.reads += reads;
+        self.rotations += 1;
+    }
+
     fn print(&self, name: &str, took: Duration) {
         let Self { requests, failed, reads, rotations } = self;
         let each = |count: &usize| *count as f64 / *rotations as f64;
@@ -335,25 +416,35 @@ impl Seen {
 /// Requests at a steady rate, each on a connection of its own.
 struct Load {
     end: CancellationToken,
-    failed: Arc<AtomicUsize>,
+    failed: Arc<[AtomicUsize]>,
     task: tokio::task::JoinHandle<usize>,
+}
+
+/// How often one call was sent, and how often it failed.
+#[derive(Clone, Copy)]
+struct Count {
+    sent: usize,
+    failed: usize,
 }
 
 impl Load {
     /// Sends `calls` in turn.
     fn start(to: SocketAddr, calls: Vec<Call>, rate: u64) -> Self {
-        let (end, failed) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
+        let (end, failed) = (CancellationToken::new(), calls.iter().map(|_| AtomicUsize::new(0)).collect::<Arc<[_]>>());
         let (ended, failures) = (end.clone(), Arc::clone(&failed));
         let task = tokio::spawn(async move {
             let mut ticks = interval(Duration::from_micros(1_000_000 / rate));
             ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-            let (mut running, mut sent, mut next) = (JoinSet::new(), 0, calls.iter().cycle());
+            let (mut running, mut sent) = (JoinSet::new(), 0);
             while ended.run_until_cancelled(ticks.tick()).await.is_some() {
+                let place = sent % calls.len();
+                let (call, failures) = (calls[place].clone(), Arc::clone(&failures));
                 sent += 1;
-                let (call, failures) = (next.next().expect("there are calls").clone(), Arc::clone(&failures));
                 running.spawn(async move {
-                    if call.send(to).await.status != 200 {
-                        failures.fetch_add(1, Ordering::Relaxed);
+                    let reply = call.send(to).await;
+                    // Shows the first ones only: without recovery they are thousands.
+                    if reply.status != 200 && failures[place].fetch_add(1, Ordering::Relaxed) == 0 {
+                        println!("the first failure of call {place}: {} {}", reply.status, reply.text());
                     }
                 });
                 while running.try_join_next().is_some_and(|joined| joined.is_ok()) {}
@@ -366,10 +457,13 @@ impl Load {
         Self { end, failed, task }
     }
 
-    async fn stop(self) -> (usize, usize) {
+    /// What became of each call.
+    async fn stop(self) -> Vec<Count> {
         self.end.cancel();
-        let sent = self.task.await.expect("requests are answered");
-        (sent, self.failed.load(Ordering::Relaxed))
+        let (sent, calls) = (self.task.await.expect("requests are answered"), self.failed.len());
+        let failed = self.failed.iter().map(|failed| failed.load(Ordering::Relaxed));
+        let counts = failed.enumerate();
+        counts.map(|(place, failed)| Count { sent: (sent + calls - 1 - place) / calls, failed }).collect()
     }
 }
 
