@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Account, FieldSpec, Hidden, Lifespan, Mapping, Reference, Stored, Workspaces};
+use super::{Account, FieldSpec, Hidden, Lifespan, Mapping, Reference, Stored, Workspaces, names::Named};
 use crate::seal::opener::Unusable;
 
 /// A linked virtual key or integration.
@@ -122,6 +122,12 @@ impl Entity {
             FieldValue::Mapped(mapping) => Some(&*mapping.reference),
             FieldValue::Plain(_) | FieldValue::Stored(_) => None,
         })
+    }
+}
+
+impl Named for Entity {
+    fn slug(&self) -> &Arc<str> {
+        &self.slug
     }
 }
 

@@ -14,6 +14,7 @@ mod inherit;
 mod limits;
 mod literal;
 mod reference;
+mod rows;
 mod scope;
 
 use std::{fmt, sync::Arc};

@@ -9,7 +9,11 @@ use std::{
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{Account, ApiKey, Entity, KeyHash, Lifespan, Problem, Reference, api_key::ApiKeys, names::Names};
+use super::{
+    Account, ApiKey, Entity, KeyHash, Lifespan, Problem, Reference,
+    api_key::ApiKeys,
+    names::{Named, Names},
+};
 
 /// An immutable, linked snapshot. Built by [`super::link()`], swapped as a whole, held for the length of a request.
 #[derive(Default)]
@@ -191,6 +195,12 @@ impl LinkedKeys {
 }
 
 // === impl StoredConfig ===
+
+impl Named for StoredConfig {
+    fn slug(&self) -> &Arc<str> {
+        &self.slug
+    }
+}
 
 impl fmt::Debug for StoredConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -39,8 +39,8 @@ pub(super) fn link(
         let fault = report.into_fault();
         let config = config.unwrap_or_default();
         let workspace = workspace_id.clone();
-        let stored = StoredConfig { id, slug: Arc::clone(&slug), workspace_id, lifespan, config, fault };
-        snapshot.configs.insert(workspace.as_ref(), &slug, Arc::new(stored));
+        let stored = StoredConfig { id, slug, workspace_id, lifespan, config, fault };
+        snapshot.configs.insert(workspace.as_ref(), Arc::new(stored));
     }
 }
 

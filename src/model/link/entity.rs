@@ -11,6 +11,7 @@ use super::{
     inherit::{self, Effective},
     limits,
     reference::References,
+    rows,
 };
 use crate::model::{
     AccountKind, Entity, EntityKind, Hidden, Lifespan, Snapshot, Workspaces,
@@ -38,10 +39,11 @@ pub(super) fn link_integrations(
     const LIST: &str = "integrations";
     let mut parents = Parents::new();
     let mut ids = Ids::default();
-    for (index, row) in findings.rows(LIST, given).into_iter().enumerate() {
-        let Some(row) = findings.row::<raw::Entity<'_>>(LIST, index, row) else { continue };
+    let rows = findings.rows(LIST, given);
+    rows::each(&rows, |index, row: Option<raw::Entity<'_>>| {
+        let Some(row) = findings.known(LIST, index, row) else { return };
         let mut report = findings.report(LIST, index);
-        let Some(named) = report.named(row.id, row.slug) else { continue };
+        let Some(named) = report.named(row.id, row.slug) else { return };
         let workspace_id = context.workspaces.owner(row.workspace_id, &mut report);
         let Naming { id, slug } = report.identified(named, workspace_id.as_deref(), &mut ids);
         if !snapshot.integrations.is_free(workspace_id.as_deref(), &slug) {
@@ -61,7 +63,7 @@ pub(super) fn link_integrations(
         let entity = Arc::new(Entity {
             kind: EntityKind::Integration,
             id: Arc::clone(&id),
-            slug: Arc::clone(&slug),
+            slug,
             provider: context.names.intern(&provider),
             workspace_id: workspace_id.clone(),
             lifespan: lifespan.and(Own::mapped_lifespan(&effective.fields)),
@@ -72,9 +74,9 @@ pub(super) fn link_integrations(
             account: None,
             fault,
         });
-        snapshot.integrations.insert(workspace_id.as_ref(), &slug, Arc::clone(&entity));
+        snapshot.integrations.insert(workspace_id.as_ref(), Arc::clone(&entity));
         parents.insert(id, Parent { entity, lifespan });
-    }
+    });
     parents
 }
 
@@ -89,10 +91,11 @@ pub(super) fn link_virtual_keys(
 ) {
     const LIST: &str = "virtual_keys";
     let mut ids = Ids::default();
-    for (index, row) in findings.rows(LIST, given).into_iter().enumerate() {
-        let Some(row) = findings.row::<raw::Entity<'_>>(LIST, index, row) else { continue };
+    let rows = findings.rows(LIST, given);
+    rows::each(&rows, |index, row: Option<raw::Entity<'_>>| {
+        let Some(row) = findings.known(LIST, index, row) else { return };
         let mut report = findings.report(LIST, index);
-        let Some(named) = report.named(row.id, row.slug) else { continue };
+        let Some(named) = report.named(row.id, row.slug) else { return };
         let workspace_id = context.workspaces.owner(row.workspace_id, &mut report);
         let Naming { id, slug } = report.identified(named, workspace_id.as_deref(), &mut ids);
         if !snapshot.virtual_keys.is_free(workspace_id.as_deref(), &slug) {
@@ -128,7 +131,7 @@ pub(super) fn link_virtual_keys(
         let entity = Entity {
             kind: EntityKind::VirtualKey,
             id,
-            slug: Arc::clone(&slug),
+            slug,
             provider: context.names.intern(&provider),
             workspace_id: workspace_id.clone(),
             lifespan: lifespan.and(Own::mapped_lifespan(&effective.fields)),
@@ -139,8 +142,8 @@ pub(super) fn link_virtual_keys(
             account,
             fault,
         };
-        snapshot.virtual_keys.insert(workspace_id.as_ref(), &slug, Arc::new(entity));
-    }
+        snapshot.virtual_keys.insert(workspace_id.as_ref(), Arc::new(entity));
+    });
 }
 
 /// The first that is there: APIs and versions spell the provider differently.

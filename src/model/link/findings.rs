@@ -114,7 +114,11 @@ impl Findings {
 
     /// Row `index` of `list`, read as a `T`.
     pub(super) fn row<'a, T: Deserialize<'a>>(&mut self, list: &str, index: usize, raw: &'a RawValue) -> Option<T> {
-        let row = raw::row(raw);
+        self.known(list, index, raw::row(raw))
+    }
+
+    /// Row `index` of `list`, if it could be read.
+    pub(super) fn known<T>(&mut self, list: &str, index: usize, row: Option<T>) -> Option<T> {
         if row.is_none() {
             self.set_aside += 1;
             self.fault(format!("{list}[{index}]"), "must be an object that names each of its fields once");
