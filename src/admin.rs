@@ -195,6 +195,8 @@ async fn answer(request: Request<Incoming>, vitals: &Vitals, probe: &Probe) -> R
             let exposition = Exposition::accepted(accept);
             let age = vitals.feed.age().unwrap_or_default();
             vitals.metrics.snapshot_age_seconds.set(age.as_secs_f64());
+            let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+            vitals.metrics.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
             let unopened = vitals.opener.as_ref().map_or(0, |opener| opener.unopened().len());
             vitals.metrics.sealed_values_unopened.set(i64::try_from(unopened).unwrap_or(i64::MAX));
             let mut response = Response::new(Full::from(vitals.metrics.expose(exposition)));

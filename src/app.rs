@@ -47,7 +47,7 @@ use crate::{
     push::{Push, PushError},
     resolve::{Resolver, prewarm::Choice},
     seal::opener::{IdentityFileError, Opener},
-    telemetry::{AuditFile, AuditWriter},
+    telemetry::{AuditFile, AuditWriter, Exporter},
 };
 
 /// How long the first snapshot may take before clients are served without it (503 `no_snapshot`).
@@ -95,6 +95,9 @@ pub enum StartError {
     /// `listen` or `tls.*`.
     #[error("clients cannot be served")]
     Clients(#[from] BindError),
+    /// `tracing.*`.
+    #[error("the collector of traces cannot be reached as configured")]
+    Traces(#[source] UpstreamError),
     /// `audit.file`.
     #[error("audit.file cannot be written")]
     Audit(#[source] io::Error),
@@ -141,10 +144,16 @@ impl Sidecar {
         let counting = Arc::clone(&clients);
         let proxy = Proxy::new(&config.proxy, Arc::clone(&feed), dialect, Arc::clone(&resolver), clients, metered)?;
         let audit = audit(&config.audit, &metrics).map_err(StartError::Audit)?;
-        let proxy = Arc::new(match &audit {
+        let proxy = match &audit {
             Some((audit, _)) => proxy.audited(audit.clone()),
             None => proxy,
-        });
+        };
+        let traces = config.tracing.map(|settings| Exporter::new(&settings, Arc::clone(&metrics)));
+        let (proxy, exporter) = match traces.transpose().map_err(StartError::Traces)? {
+            Some((tracer, exporter)) => (proxy.traced(tracer), Some(exporter)),
+            None => (proxy, None),
+        };
+        let proxy = Arc::new(proxy);
         let server = Server::bind(&config.proxy)?;
         let address = config.admin.listen;
         let admin = Admin::bind(&config.admin).await.map_err(|source| StartError::Admin { address, source })?;
@@ -163,6 +172,9 @@ impl Sidecar {
         if let Some(transport) = alerted {
             let (alerting, end) = (Arc::clone(&counting), end.clone());
             background.spawn(async move { alerting.alert(transport, end).await });
+        }
+        if let Some(exporter) = exporter {
+            background.spawn(exporter.run(end.clone()));
         }
         let sharing = end.clone();
         background.spawn(async move { counting.share(sharing).await });
@@ -338,6 +350,7 @@ impl StartError {
             | Self::Keys(_)
             | Self::Identities(_)
             | Self::Audit(_)
+            | Self::Traces(_)
             | Self::Issuers(_)
             | Self::Clients(BindError::Tls(_)) => true,
             Self::Webhooks(error) => error.is_configuration(),

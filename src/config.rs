@@ -65,6 +65,8 @@ pub struct Config {
     pub managers: RegistrySettings,
     /// `log.*`.
     pub log: telemetry::Settings,
+    /// `tracing.*`; `None` = nothing is followed.
+    pub tracing: Option<telemetry::TracingSettings>,
     /// `audit.*`.
     pub audit: telemetry::AuditFile,
     /// `fingerprint_key_file`: keys the fingerprints of values; `None` = a key of the process.
@@ -151,6 +153,7 @@ impl Config {
             managers,
             prewarm: sections::prewarm(reader),
             log: sections::log(reader),
+            tracing: sections::tracing(reader),
             audit: sections::audit(reader),
             fingerprint_key_file: reader.optional("fingerprint_key_file", value::readable_file),
         }

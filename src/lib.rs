@@ -36,7 +36,7 @@
 //!
 //! | row | rooms |
 //! |---|---|
-//! | 0 | [`secret`], [`metric`], [`seal`] (may use `secret`) |
+//! | 0 | [`secret`], [`metric`], [`trace`], [`seal`] (may use `secret`) |
 //! | 1 | [`model`] |
 //! | 2 | [`egress`], [`feed`], [`dialect`], [`manager`] (may use `egress`; otherwise never each other) |
 //! | 3 | [`resolve`], [`clients`] |
@@ -61,3 +61,4 @@ pub mod resolve;
 pub mod seal;
 pub mod secret;
 pub mod telemetry;
+pub mod trace;

@@ -30,6 +30,8 @@ pub struct Metrics {
     pub requests: Family<RequestLabels, Counter>,
     /// Requests under way.
     pub requests_in_flight: Gauge,
+    /// Tasks of the runtime, when it was last asked for.
+    pub tasks: Gauge,
     /// Client connections open.
     pub connections: Gauge,
     /// Seconds a request spent in Sidekey before it was sent on, waiting for managers included.
@@ -69,6 +71,8 @@ pub struct Metrics {
     pub redactions: Counter,
     /// Lines of the use audit, by outcome (`written`, `dropped`).
     pub audit_lines: Family<OutcomeLabels, Counter>,
+    /// Spans of traces, by outcome (`exported`, `failed`, `dropped`).
+    pub spans: Family<OutcomeLabels, Counter>,
     /// Answers whose tokens were charged, by outcome (`counted`, `estimated`).
     pub usage_answers: Family<OutcomeLabels, Counter>,
     /// Answers of models that the price list does not know.
@@ -185,6 +189,7 @@ impl Metrics {
             registry: Registry::with_prefix("sidekey"),
             requests: Family::default(),
             requests_in_flight: Gauge::default(),
+            tasks: Gauge::default(),
             connections: Gauge::default(),
             added_seconds: Histogram::new(ADDED_SECONDS),
             resolutions: Family::default(),
@@ -204,6 +209,7 @@ impl Metrics {
             sealed_values_unopened: Gauge::default(),
             redactions: Counter::default(),
             audit_lines: Family::default(),
+            spans: Family::default(),
             usage_answers: Family::default(),
             usage_unpriced: Counter::default(),
             usage_alerts: Family::default(),
@@ -241,6 +247,7 @@ impl Metrics {
         let r = &mut self.registry;
         r.register("requests", "Requests by outcome code and mode", self.requests.clone());
         r.register("requests_in_flight", "Requests under way", self.requests_in_flight.clone());
+        r.register("tasks", "Tasks of the runtime", self.tasks.clone());
         r.register("connections", "Client connections open", self.connections.clone());
         r.register_with_unit(
             "added",
@@ -288,6 +295,7 @@ impl Metrics {
         );
         r.register("redactions", "Injected values found in a reply and replaced", self.redactions.clone());
         r.register("audit_lines", "Lines of the use audit by outcome", self.audit_lines.clone());
+        r.register("spans", "Spans of traces by outcome", self.spans.clone());
         r.register("usage_answers", "Answers whose tokens were charged by outcome", self.usage_answers.clone());
         r.register(
             "usage_unpriced",
@@ -366,6 +374,7 @@ mod tests {
         metrics.recoveries.get_or_create(&OutcomeLabels { outcome: "" }).inc();
         metrics.snapshot_loads.get_or_create(&OutcomeLabels { outcome: "" }).inc();
         metrics.audit_lines.get_or_create(&OutcomeLabels { outcome: "" }).inc();
+        metrics.spans.get_or_create(&OutcomeLabels { outcome: "" }).inc();
         metrics.usage_answers.get_or_create(&OutcomeLabels { outcome: "" }).inc();
         metrics.usage_alerts.get_or_create(&CountedLabels { counts: "" }).inc();
         metrics.usage_notifications.get_or_create(&OutcomeLabels { outcome: "" }).inc();

@@ -28,18 +28,20 @@ mod shutdown;
 mod socket;
 mod stream;
 mod tls;
+mod turn;
 mod upstream;
+mod waiting;
 mod websocket;
 
 pub use self::{
-    body::ResponseBody,
+    body::{RequestBody, ResponseBody},
     heartbeat::Heartbeat,
     reject::{Code, Refusal},
     server::{BindError, Server},
     settings::{Limits, RecoverySettings, Settings, TlsSettings, UpstreamSettings},
     shutdown::{Shutdown, Stage},
     socket::Address,
-    tls::{POLL as TLS_POLL, Reloaded, TlsError},
+    tls::{Chain, POLL as TLS_POLL, Reloaded, TlsError},
     upstream::{SendError, Upstream, UpstreamError},
 };
 
@@ -55,10 +57,10 @@ use self::{
     activity::InFlight,
     audit::Audit,
     bill::Bill,
-    body::RequestBody,
     peek::{Budget, Peeked},
     recovery::{Keeping, Reply, Spare},
     redact::Redactor,
+    waiting::Waiting,
     websocket::{Handshake, Sessions},
 };
 use crate::{
@@ -72,6 +74,7 @@ use crate::{
     model::Snapshot,
     resolve::{Resolver, SlotStatus, Uses},
     secret::Credential,
+    trace::Tracer,
 };
 
 /// Where the credentials of a request come from, when the operator lets clients know.
@@ -88,10 +91,12 @@ pub struct Proxy {
     clients: Arc<Clients>,
     limits: Limits,
     peeked: Budget,
+    waiting: Waiting,
     keeping: Option<Keeping>,
     sessions: Sessions,
     metrics: Arc<Metrics>,
     audit: Option<Audit>,
+    tracer: Option<Arc<Tracer>>,
     provenance: bool,
 }
 
@@ -114,15 +119,17 @@ impl Proxy {
             feed,
             dialect,
             resolver,
-            upstream: Upstream::new(&settings.upstream)?,
+            upstream: Upstream::new(&settings.upstream)?.patient(settings.limits.stall_timeout),
             control_plane: settings.control_plane.as_ref().map(Upstream::new).transpose()?,
             clients,
             limits: settings.limits,
             peeked: Budget::default(),
+            waiting: Waiting::new(settings.limits.max_in_flight),
             keeping: settings.recovery.map(|kept| Keeping::new(kept.max_body_bytes, kept.max_kept_bytes)),
-            sessions: Sessions::new(settings.limits.session_max),
+            sessions: Sessions::new(settings.limits.session_max, settings.limits.stall_timeout),
             metrics,
             audit: None,
+            tracer: None,
             provenance: settings.provenance,
         })
     }
@@ -131,6 +138,12 @@ impl Proxy {
     #[must_use]
     pub fn audited(self, audit: Audit) -> Self {
         Self { audit: Some(audit), ..self }
+    }
+
+    /// Has requests followed.
+    #[must_use]
+    pub fn traced(self, tracer: Tracer) -> Self {
+        Self { tracer: Some(Arc::new(tracer)), ..self }
     }
 
     /// Asks the gateway for a sign of life; any answer is one.
@@ -150,6 +163,7 @@ impl Proxy {
     /// Answers a request, in any case. The line about it and its count are written here.
     async fn serve(self: Arc<Self>, request: Request<Incoming>, in_flight: InFlight) -> Response<ResponseBody> {
         let mut access = Access::begin(Some(&request), &self.metrics, self.audit.as_ref());
+        access.trace(self.tracer.as_ref(), request.headers());
         let mut in_flight = Some(in_flight);
         // A panic must not take the other requests of the connection with it.
         let answered = AssertUnwindSafe(self.handle(request, &mut access, &mut in_flight)).catch_unwind().await;
@@ -180,6 +194,7 @@ impl Proxy {
             return Err(PlanError::InvalidBody { reason: "a WebSocket handshake has none".to_owned() }.into());
         }
         hop::strip_request(&mut head.headers);
+        access.propagate(&mut head.headers);
 
         let snapshot = self.feed.current().ok_or(Refusal::NoSnapshot)?;
         if self.dialect.route(&head)? == Route::Admin {
@@ -201,7 +216,7 @@ impl Proxy {
             return Err(Denied::Misconfigured { key, reason }.into());
         }
         let quota = admission.quota;
-        let resolved = self.resolver.resolve(&plan.mappings).await?;
+        let resolved = self.waiting.bound(&plan.mappings, self.resolver.resolve(&plan.mappings)).await?;
         access.resolved(&resolved);
         let credentials: Vec<Arc<Credential>> = resolved.into_iter().map(|resolved| resolved.credential).collect();
         let mut body = body.into_body(plan.body_edit.as_ref());
@@ -237,6 +252,7 @@ impl Proxy {
         if let Some(spare) = spare {
             reply = self.recover(&plan, credentials, spare, reply, access).await;
         }
+        access.answered();
         let Reply { mut response, redactor } = reply;
         if let Some(bill) = &mut bill {
             let used = self.dialect.used(&plan, response.headers());

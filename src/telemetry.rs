@@ -6,9 +6,11 @@
 
 mod audit;
 mod capture;
+mod otlp;
 
 pub use audit::{AuditFile, Writer as AuditWriter};
 pub use capture::Capture;
+pub use otlp::{Exporter, TracingSettings};
 pub use tracing::Level;
 
 use std::{backtrace::Backtrace, backtrace::BacktraceStatus, env, io, io::IsTerminal, panic};

@@ -175,14 +175,27 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
     let session_secs = default.session_max.map_or(0, |session| session.as_secs());
     Limits {
         max_connections: reader.size("limits.max_connections", default.max_connections as u64, 1..=1_000_000),
+        max_in_flight: reader.size("limits.max_in_flight", default.max_in_flight as u64, 1..=1_000_000),
         // The HTTP codec does not work with less than 8 KiB.
         max_head_bytes: reader.size("limits.max_head_bytes", default.max_head_bytes as u64, 8 * KIB..=MIB),
         model_peek_bytes: reader.size("limits.model_peek_bytes", default.model_peek_bytes as u64, KIB..=64 * MIB),
         head_timeout: reader.secs("limits.head_timeout_secs", default.head_timeout.as_secs(), 1..=5 * MINUTE),
+        stall_timeout: reader.secs("limits.stall_timeout_secs", default.stall_timeout.as_secs(), 1..=HOUR),
         drain_delay: reader.secs("limits.drain_delay_secs", default.drain_delay.as_secs(), 0..=5 * MINUTE),
         drain: reader.secs("limits.drain_secs", default.drain.as_secs(), 0..=HOUR),
         session_max: some(reader.secs("limits.session_max_secs", session_secs, 0..=7 * DAY)),
     }
+}
+
+/// `tracing.*`.
+pub fn tracing(reader: &mut Reader<'_>) -> Option<telemetry::TracingSettings> {
+    let url = reader.optional("tracing.otlp_url", value::endpoint);
+    let ca_file = reader.optional("tracing.ca_file", value::readable_file);
+    let sample_ratio = reader.ratio("tracing.sample_ratio", 1.0, 0.0..=1.0);
+    if ca_file.is_some() && !reader.is_set("tracing.otlp_url") {
+        reader.problem("tracing.ca_file", "has no effect without tracing.otlp_url; set that, or remove it");
+    }
+    Some(telemetry::TracingSettings { url: url?, ca_file, sample_ratio })
 }
 
 /// `recovery.*`, as far as it is about requests.

@@ -2,6 +2,8 @@
 //!
 //! Target `sidekey::access`. Never a query, a header, a body or a value.
 
+mod traced;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Method, Request, StatusCode, Uri, request::Parts};
@@ -11,6 +13,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use self::traced::Traced;
 use super::{
     audit::{Audit, Event, Origin, Record},
     recovery::Recovered,
@@ -51,6 +54,7 @@ pub struct Access {
     recovered: Option<Recovered>,
     metrics: Arc<Metrics>,
     audit: Option<Audit>,
+    traced: Option<Box<Traced>>,
     finished: bool,
 }
 
@@ -81,6 +85,7 @@ impl Access {
             recovered: None,
             metrics: metrics.clone(),
             audit: audit.cloned(),
+            traced: None,
             finished: false,
         }
     }
@@ -105,6 +110,9 @@ impl Access {
         };
         self.entities.clone_from(&plan.entities);
         self.mappings.clone_from(&plan.mappings);
+        if let Some(traced) = &mut self.traced {
+            traced.planned();
+        }
     }
 
     /// Its credentials have been found.
@@ -113,6 +121,9 @@ impl Access {
             .iter()
             .map(|resolved| Found { outcome: resolved.outcome, version: resolved.version.clone(), age: resolved.age })
             .collect();
+        if let Some(traced) = &mut self.traced {
+            traced.resolved();
+        }
     }
 
     /// Its credentials are about to be sent with `head`, once more if it is repeated.
@@ -141,8 +152,11 @@ impl Access {
     }
 
     /// It is about to be sent on.
-    pub fn sending(&self) {
+    pub fn sending(&mut self) {
         self.metrics.added_seconds.observe(self.started.elapsed().as_secs_f64());
+        if let Some(traced) = &mut self.traced {
+            traced.sending();
+        }
     }
 
     /// Where its credentials come from, for a client that may know: an RFC 9651 list of references. `None` when there are
@@ -257,6 +271,7 @@ impl Access {
             elapsed_ms = milliseconds(self.started.elapsed()),
             "A request was answered."
         );
+        self.record_spans(status);
     }
 
     fn record_refusal(&self, refusal: &Refusal) {

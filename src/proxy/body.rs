@@ -20,6 +20,7 @@ use super::{
     peek::Hold,
     recovery::{Keeping, Kept},
     redact::{Redactor, Search},
+    turn,
     upstream::ReplyBody,
 };
 
@@ -52,6 +53,8 @@ pub enum Rest {
 pub struct Progress {
     pieces: AtomicU64,
     bytes: AtomicU64,
+    /// Whether the gateway's side waits for the client's next piece.
+    awaited: AtomicBool,
     over: AtomicBool,
 }
 
@@ -83,6 +86,13 @@ impl RequestBody {
     /// No body.
     pub fn empty() -> Self {
         Self::replay(VecDeque::new(), Rest::End, Some(0), None)
+    }
+
+    /// A body of ours.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        let length = bytes.len() as u64;
+        Self::replay(VecDeque::from([bytes]), Rest::End, Some(length), None)
     }
 
     /// The client's stream, untouched.
@@ -179,6 +189,9 @@ impl Body for RequestBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let whole = !self.start.is_empty();
         let polled = self.next(cx);
+        if let Some(progress) = &self.progress {
+            progress.awaited.store(polled.is_pending(), Ordering::Relaxed);
+        }
         match &polled {
             Poll::Pending => {}
             Poll::Ready(None) => self.end_kept(None),
@@ -218,6 +231,11 @@ impl Progress {
     /// How many bytes these had.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether the next piece is the client's to send: the gateway has room for it.
+    pub fn is_awaited(&self) -> bool {
+        self.awaited.load(Ordering::Relaxed)
     }
 
     /// Whether the connection has let go of the body: nothing more of it is read.
@@ -273,6 +291,7 @@ impl ResponseBody {
     #[must_use]
     pub(super) fn counted(mut self, in_flight: Option<InFlight>) -> Self {
         self.in_flight = in_flight;
+        self.in_flight.iter_mut().for_each(InFlight::answered);
         self
     }
 
@@ -338,7 +357,9 @@ impl Body for ResponseBody {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = ready!(self.poll_source(cx));
+        let polled = self.poll_source(cx);
+        turn::note(polled.is_ready());
+        let polled = ready!(polled);
         if self.bill.is_some() {
             // What is charged is charged before the client can know that the answer is over.
             match &polled {

@@ -17,7 +17,7 @@ use hyper::{
     server::conn::{http1, http2},
     service::service_fn,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 use tokio_rustls::{TlsAcceptor, TlsStream};
@@ -30,6 +30,7 @@ use self::{
 };
 use super::{
     Proxy, activity::Activity, body::ResponseBody, reject::Refusal, settings::Limits, stream::Stream, tls::Reloaded,
+    turn::Streams,
 };
 
 /// How long writing a last reply may take.
@@ -42,7 +43,7 @@ pub struct Connections {
     tls: Option<Arc<Reloaded<ServerConfig>>>,
     limits: Limits,
     http1: http1::Builder,
-    http2: http2::Builder<TokioExecutor>,
+    http2: http2::Builder<Streams>,
     closing: CancellationToken,
     cut: CancellationToken,
 }
@@ -73,7 +74,8 @@ impl Connections {
 
     /// Serves one to its end. `permit` is given back when the last request or tunnel on it has ended.
     pub async fn run(self: Arc<Self>, stream: Stream, permit: OwnedSemaphorePermit, purpose: Purpose) {
-        let activity = Activity::new(self.proxy.metrics().clone(), permit);
+        let metrics = self.proxy.metrics().clone();
+        let activity = Activity::new(metrics, permit, self.limits.max_in_flight);
         let opened = async {
             let stream = match (stream, &self.tls) {
                 (Stream::Tcp(stream), Some(tls)) => {
@@ -106,14 +108,17 @@ impl Connections {
     }
 
     async fn serve(&self, io: TokioIo<ClientIo>, version: Version, activity: &Arc<Activity>, purpose: Purpose) {
-        let driver =
-            Driver { activity, head_timeout: self.limits.head_timeout, closing: &self.closing, cut: &self.cut };
+        let Limits { head_timeout, stall_timeout, .. } = self.limits;
+        let driver = Driver { activity, head_timeout, stall_timeout, closing: &self.closing, cut: &self.cut };
         let service = service_fn(|request: Request<Incoming>| {
             let in_flight = activity.begin();
             let proxy = self.proxy.clone();
             async move {
                 Ok::<_, Infallible>(match purpose {
-                    Purpose::Serve => proxy.serve(request, in_flight).await,
+                    Purpose::Serve if in_flight.is_admitted() => proxy.serve(request, in_flight).await,
+                    Purpose::Serve => {
+                        proxy.refuse(Some(&request), &Refusal::Overloaded).map(|body| body.counted(Some(in_flight)))
+                    }
                     Purpose::Shed => closed(
                         proxy.refuse(Some(&request), &Refusal::Overloaded).map(|body| body.counted(Some(in_flight))),
                     ),

@@ -16,6 +16,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
+use tokio::time::Instant;
 
 use super::{
     body::{RequestBody, Rest},
@@ -27,6 +28,8 @@ use crate::dialect::portkey::{BodyEdit, BodyPeek, BodyScan, PeekKind, Progress};
 pub const TOTAL_BYTES: usize = 256 * 1024 * 1024;
 /// Pieces of fewer bytes are copied into one: what it takes to keep a piece would outweigh them.
 const SMALL_BYTES: usize = 1024;
+/// Bytes a second that a body which is looked into has to come with, on average: half of a modem's.
+const LEAST_RATE: usize = 1024;
 
 /// Counts the bytes of looked-at bodies that are in memory.
 #[derive(Clone, Debug, Default)]
@@ -91,7 +94,8 @@ impl Start {
 // === impl Peeked ===
 
 impl Peeked {
-    /// Reads as much of `body` as `kind` asks for. `patience` is the longest wait for the next piece.
+    /// Reads as much of `body` as `kind` asks for. `patience` is the longest wait for the next piece, and for those before it
+    /// together, with a second more for each [`LEAST_RATE`] bytes.
     ///
     /// # Errors
     /// [`Refusal::RequestTimeout`], [`Refusal::BodyBroken`], or [`Refusal::Overloaded`].
@@ -110,6 +114,7 @@ impl Peeked {
             ));
         }
         let mut scan = BodyScan::new(kind);
+        let began = Instant::now();
         let mut hold = budget.hold();
         let mut start = Start::default();
         let (complete, rest) = loop {
@@ -119,7 +124,8 @@ impl Peeked {
             if hold.bytes >= limit {
                 break (false, Rest::Stream(body));
             }
-            let frame = tokio::time::timeout(patience, body.frame()).await;
+            let due = began + patience + Duration::from_secs((hold.bytes / LEAST_RATE) as u64);
+            let frame = tokio::time::timeout_at(due.min(Instant::now() + patience), body.frame()).await;
             let frame = match frame.map_err(|_| Refusal::RequestTimeout(patience))? {
                 None => break (true, Rest::End),
                 Some(frame) => frame.map_err(Refusal::BodyBroken)?,

@@ -141,6 +141,7 @@ impl Refusal {
                     answer(Code::UpstreamUnreachable, "the gateway answered with something else")
                 }
                 SendError::Timeout(_) => answer(Code::UpstreamTimeout, "the gateway did not answer in time"),
+                SendError::ClientStalled(_) => answer(Code::RequestTimeout, "the request did not arrive in time"),
                 SendError::ClientBody(_) => broken_body(),
             },
             Self::HeadTooLarge { .. } => answer(Code::HeadTooLarge, "the request head is too large"),
@@ -327,6 +328,7 @@ mod tests {
             case(ApplyError::StoredMalformed { slug: "x".into() }.into(), 502, "secret_malformed"),
             case(SendError::HeadTooLarge { bytes: 2, limit: 1 }.into(), 431, "head_too_large"),
             case(SendError::UnaskedUpgrade.into(), 502, "upstream_unreachable"),
+            case(SendError::ClientStalled(Duration::from_secs(1)).into(), 408, "request_timeout"),
             case(SendError::Timeout(Duration::from_secs(1)).into(), 504, "upstream_timeout"),
             case(Refusal::HeadTooLarge { bytes: 2, limit: 1 }, 431, "head_too_large"),
             case(Refusal::RequestTimeout(Duration::from_secs(1)), 408, "request_timeout"),

@@ -72,6 +72,8 @@ pub struct Limits {
     /// `max_connections`: client connections served at once. A few more are answered 503 `overloaded`, the rest waits
     /// in the kernel's queue.
     pub max_connections: usize,
+    /// `max_in_flight`: requests served at once, on all connections; more are answered 503 `overloaded`.
+    pub max_in_flight: usize,
     /// `max_head_bytes`: request line and headers of a client. More is 431 `head_too_large`.
     pub max_head_bytes: usize,
     /// `model_peek_bytes`: how much of a body is kept while looking for the model. A larger one counts as unmatched.
@@ -79,6 +81,9 @@ pub struct Limits {
     /// `head_timeout_secs`: from the first byte of a head to its end, and between two pieces of a body that is looked
     /// into. More is 408 `request_timeout`.
     pub head_timeout: Duration,
+    /// `stall_timeout_secs`: how long a client may take nothing while bytes wait for it, and send nothing while the gateway
+    /// waits for the rest of its body. More ends the connection or the stream, or is 408 `request_timeout`.
+    pub stall_timeout: Duration,
     /// `drain_delay_secs`: how long accepting goes on after the signal, until load balancers have noticed.
     pub drain_delay: Duration,
     /// `drain_secs`: how long running requests and sessions may take after that before they are cut.
@@ -133,10 +138,13 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 4096,
+            // Two for each connection: HTTP/1.1 has one, HTTP/2 up to 256.
+            max_in_flight: 8192,
             max_head_bytes: 32 * 1024,
             // Vision requests carry megabytes of images, and SDKs write `messages` before `model`.
             model_peek_bytes: 8 * 1024 * 1024,
             head_timeout: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(60),
             drain_delay: Duration::from_secs(5),
             drain: Duration::from_secs(25),
             session_max: Some(Duration::from_secs(4 * 3600)),

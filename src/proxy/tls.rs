@@ -182,7 +182,7 @@ impl<T> fmt::Debug for Reloaded<T> {
 }
 
 /// Prints an error with its causes on one line.
-pub(super) struct Chain<'a>(pub(super) &'a (dyn std::error::Error + 'static));
+pub struct Chain<'a>(pub &'a (dyn std::error::Error + 'static));
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

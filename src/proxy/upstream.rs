@@ -40,6 +40,7 @@ pub struct Upstream {
     host: HeaderValue,
     tls: Option<Arc<Reloaded<ClientConfig>>>,
     response_head_timeout: Duration,
+    stall_timeout: Duration,
     max_head_bytes: usize,
 }
 
@@ -60,6 +61,9 @@ pub enum SendError {
     /// No reply in time.
     #[error("the gateway did not answer within {} s", .0.as_secs())]
     Timeout(Duration),
+    /// The client stopped in the middle of its body.
+    #[error("the client sent nothing of its body for {} s", .0.as_secs())]
+    ClientStalled(Duration),
     /// It switched protocols, and nobody had asked for that.
     #[error("the gateway switched protocols unasked")]
     UnaskedUpgrade,
@@ -125,8 +129,15 @@ impl Upstream {
             host,
             tls,
             response_head_timeout: settings.response_head_timeout,
+            stall_timeout: Duration::MAX,
             max_head_bytes: settings.max_head_bytes,
         }
+    }
+
+    /// How long a client may send nothing of a body while the gateway waits for it; without it, for ever.
+    #[must_use]
+    pub fn patient(self, stall_timeout: Duration) -> Self {
+        Self { stall_timeout, ..self }
     }
 
     /// Sends a request and waits for the response head. Dropping the future, or later the response, cancels the request.
@@ -142,15 +153,28 @@ impl Upstream {
         let upgrade = head.headers.contains_key(UPGRADE);
         let spare = (body.is_empty() && repeatable(&head.method)).then(|| copy(&head));
         let mut pending = pin!(self.attempt(head, body, spare));
+        let state = || progress.as_ref().map(|progress| (progress.pieces(), progress.is_awaited()));
+        let timeout = self.response_head_timeout;
+        let look = if progress.is_some() { self.stall_timeout.min(timeout) } else { timeout };
+        let mut quiet = Duration::ZERO;
         loop {
-            let before = progress.as_ref().map(|progress| progress.pieces());
-            match tokio::time::timeout(self.response_head_timeout, &mut pending).await {
+            let before = state();
+            match tokio::time::timeout(look.min(timeout - quiet), &mut pending).await {
                 Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS && !upgrade => {
                     return Err(SendError::UnaskedUpgrade);
                 }
                 Ok(sent) => return sent,
-                Err(_) if progress.as_ref().map(|progress| progress.pieces()) != before => {}
-                Err(_) => return Err(SendError::Timeout(self.response_head_timeout)),
+                Err(_) => match (before, state()) {
+                    (Some((pieces, _)), Some((more, _))) if pieces != more => quiet = Duration::ZERO,
+                    // Awaited before and after, and nothing came: for all of this time.
+                    (Some((_, true)), Some((_, true))) if look == self.stall_timeout => {
+                        return Err(SendError::ClientStalled(self.stall_timeout));
+                    }
+                    (_, _) => quiet += look,
+                },
+            }
+            if quiet >= timeout {
+                return Err(SendError::Timeout(timeout));
             }
         }
     }

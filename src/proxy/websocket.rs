@@ -46,6 +46,7 @@ pub struct Sessions {
     tracker: TaskTracker,
     cut: CancellationToken,
     max: Option<Duration>,
+    stall_timeout: Duration,
 }
 
 // === impl Handshake ===
@@ -104,9 +105,9 @@ impl Handshake {
 // === impl Sessions ===
 
 impl Sessions {
-    /// No session runs yet; each may last for `max`.
-    pub fn new(max: Option<Duration>) -> Self {
-        Self { tracker: TaskTracker::new(), cut: CancellationToken::new(), max }
+    /// No session runs yet; each may last for `max`, and its client may take nothing for `stall_timeout` while bytes wait.
+    pub fn new(max: Option<Duration>, stall_timeout: Duration) -> Self {
+        Self { tracker: TaskTracker::new(), cut: CancellationToken::new(), max, stall_timeout }
     }
 
     /// Waits until the last session has ended.
@@ -121,9 +122,10 @@ impl Sessions {
     }
 
     fn run(&self, client: OnUpgrade, gateway: OnUpgrade, request_id: Uuid, in_flight: Option<InFlight>) {
-        let Self { cut, max, .. } = self.clone();
+        let Self { cut, max, stall_timeout, .. } = self.clone();
         self.tracker.spawn(async move {
-            let _running = in_flight;
+            // Held to the end: the session is a running request.
+            let running = in_flight;
             let tunnel = async {
                 let (client, gateway) = tokio::try_join!(client, gateway)?;
                 Ok::<_, BoxError>(connect(TokioIo::new(client), TokioIo::new(gateway)).await?)
@@ -134,12 +136,19 @@ impl Sessions {
                     None => std::future::pending().await,
                 }
             };
+            let stalled = async {
+                match &running {
+                    Some(running) => running.stalled(stall_timeout).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 ended = tunnel => match ended {
                     Ok(()) => debug!(%request_id, "A WebSocket session ended."),
                     Err(error) => debug!(%request_id, %error, "A WebSocket session broke off."),
                 },
                 () = limit => debug!(%request_id, "A WebSocket session reached its longest time and was cut."),
+                () = stalled => debug!(%request_id, "The client of a WebSocket session took nothing for too long."),
                 () = cut.cancelled() => debug!(%request_id, "A WebSocket session was cut, the process ends."),
             }
         });

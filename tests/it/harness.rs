@@ -52,6 +52,7 @@ use sidekey::{
     telemetry::{self, Capture, Level},
 };
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tracing::subscriber::DefaultGuard;
 
 /// Longest wait for anything. Only a failing test waits this long.
@@ -82,6 +83,8 @@ pub struct Setup {
     pub audit: Option<Audit>,
     /// Who opens sealed values.
     pub opener: Option<Arc<Opener>>,
+    /// Where traces go.
+    pub tracing: Option<telemetry::TracingSettings>,
     /// Last changes to the proxy's settings.
     pub proxy: Box<dyn FnOnce(&mut Settings)>,
 }
@@ -132,6 +135,7 @@ impl Default for Setup {
             upstream: None,
             audit: None,
             opener: None,
+            tracing: None,
             proxy: Box::new(|_| {}),
         }
     }
@@ -169,6 +173,14 @@ impl World {
         let proxy = Proxy::new(&settings, feed.clone(), dialect, resolver.clone(), clients, metrics.clone()).unwrap();
         let proxy = match setup.audit {
             Some(audit) => proxy.audited(audit),
+            None => proxy,
+        };
+        let proxy = match setup.tracing {
+            Some(tracing) => {
+                let (tracer, exporter) = telemetry::Exporter::new(&tracing, metrics.clone()).unwrap();
+                tokio::spawn(exporter.run(CancellationToken::new()));
+                proxy.traced(tracer)
+            }
             None => proxy,
         };
         let server = Server::bind(&settings).unwrap();

@@ -23,7 +23,10 @@ async fn raw(limit: usize) -> (World, Raw) {
     let setup = Setup {
         snapshot: Some(snapshot()),
         upstream: Some(raw.address),
-        proxy: Box::new(move |settings| settings.limits.model_peek_bytes = limit),
+        proxy: Box::new(move |settings| {
+            settings.limits.model_peek_bytes = limit;
+            settings.limits.stall_timeout = Duration::from_secs(1000);
+        }),
         ..Setup::default()
     };
     (World::start(setup).await, raw)

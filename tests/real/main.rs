@@ -44,6 +44,7 @@ mod limits;
 mod login;
 mod namespace;
 mod outage;
+mod overload;
 #[allow(dead_code, reason = "offers what tests may need")]
 mod process;
 #[allow(dead_code, reason = "offers what tests may need")]
@@ -139,6 +140,7 @@ fn main() -> ExitCode {
         budget::is_kept_by_many_starts,
         outage::withdrawn::stops_within_the_bound,
         outage::withdrawn::a_wrong_policy_does_not_empty_the_cache,
+        overload::is_bounded_attack_by_attack,
         attacks::nothing_leaves_for_another_place,
         attacks::unmatched_requests_reach_nothing_inside,
         attacks::unresolved_is_never_sent,

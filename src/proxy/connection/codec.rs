@@ -8,11 +8,11 @@ use hyper::{
     server::conn::{http1, http2},
     service::HttpService,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::{driver::Connection, io::ClientIo};
-use crate::proxy::{body::ResponseBody, settings::Limits};
+use crate::proxy::{body::ResponseBody, settings::Limits, turn::Streams};
 
 /// Streams one HTTP/2 connection may have open.
 const H2_STREAMS: u32 = 256;
@@ -38,8 +38,8 @@ pub(super) fn http1(limits: &Limits) -> http1::Builder {
 }
 
 /// HTTP/2.
-pub(super) fn http2(limits: &Limits) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+pub(super) fn http2(limits: &Limits) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(Streams { patience: limits.stall_timeout });
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(H2_STREAMS)
@@ -77,7 +77,7 @@ where
     }
 }
 
-impl<S> Connection for http2::Connection<TokioIo<ClientIo>, S, TokioExecutor>
+impl<S> Connection for http2::Connection<TokioIo<ClientIo>, S, Streams>
 where
     S: HttpService<Incoming, ResBody = ResponseBody>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

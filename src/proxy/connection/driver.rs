@@ -12,11 +12,15 @@ use std::{
 
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 use crate::proxy::activity::{Activity, Waiting};
 
 /// Longer than what load balancers and SDKs keep idle connections for (60 to 90 s), so that they close first.
 pub const IDLE: Duration = Duration::from_secs(120);
+/// Requests that a client may take back before they are answered, beyond those that it lets be answered: each has a connection
+/// to the gateway opened and closed (CVE-2023-44487, in front of a gateway that speaks HTTP/1.1).
+const TAKEN_BACK: usize = 100;
 
 /// How the service of a connection is driven to its end.
 #[derive(Debug)]
@@ -25,6 +29,8 @@ pub struct Driver<'a> {
     pub activity: &'a Activity,
     /// Longest time from the first to the last byte of a head.
     pub head_timeout: Duration,
+    /// Longest time in which the client takes nothing while bytes wait for it.
+    pub stall_timeout: Duration,
     /// Finish what runs, then close.
     pub closing: &'a CancellationToken,
     /// Close.
@@ -75,14 +81,25 @@ impl Driver<'_> {
                 if connection.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(End::Finished);
                 }
-                if matches!(self.activity.waiting(), Waiting::Busy) && !watchdog.is_due(cx) {
+                let busy = matches!(self.activity.waiting(), Waiting::Busy);
+                let orderly = self.activity.stalled_since().is_none() && self.activity.taken_back() <= TAKEN_BACK;
+                if busy && orderly && !watchdog.is_due(cx) {
                     // Nothing is waited for but what wakes this task by itself; the clock is not looked at for it.
                     return Poll::Pending;
                 }
                 let now = Instant::now();
+                let stalled = self.activity.stalled_since().map(|since| since + self.stall_timeout);
+                if stalled.is_some_and(|due| due <= now) {
+                    debug!("A client took nothing for too long, its connection is cut.");
+                    return Poll::Ready(End::Cut);
+                }
+                if self.activity.taken_back() > TAKEN_BACK {
+                    debug!("A client took back too many requests, its connection is cut.");
+                    return Poll::Ready(End::Cut);
+                }
                 // Not to be exceeded, and not before which nothing has to be looked at again.
                 let due = match (self.activity.waiting(), finish_by) {
-                    (Waiting::Busy, _) => now + IDLE,
+                    (Waiting::Busy, _) => now + IDLE.min(self.stall_timeout),
                     (Waiting::Head(since), _) if since + self.head_timeout <= now => {
                         return Poll::Ready(End::HeadTimeout);
                     }
@@ -98,7 +115,7 @@ impl Driver<'_> {
                     }
                     (Waiting::Idle(since), None) => since + IDLE,
                 };
-                match watchdog.poll(cx, now, due) {
+                match watchdog.poll(cx, now, stalled.map_or(due, |stalled| due.min(stalled))) {
                     Poll::Ready(()) => {}
                     Poll::Pending => return Poll::Pending,
                 }

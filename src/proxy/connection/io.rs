@@ -29,8 +29,9 @@ pub enum Version {
 pub struct ClientIo {
     stream: Stream,
     start: BytesMut,
-    /// Told about bytes that come in; not of HTTP/2, where they may be anything.
-    activity: Option<Arc<Activity>>,
+    version: Version,
+    /// Told about bytes that come in, not of HTTP/2, where they may be anything; and whether those that go out are taken.
+    activity: Arc<Activity>,
 }
 
 // === impl ClientIo ===
@@ -54,11 +55,16 @@ impl ClientIo {
                 break Version::Http2;
             }
         };
-        let activity = (version == Version::Http1).then(|| activity.clone());
-        if let Some(activity) = &activity {
-            activity.received();
+        let io = Self { stream, start, version, activity: activity.clone() };
+        io.received();
+        Ok((io, version))
+    }
+
+    fn received(&self) {
+        match self.version {
+            Version::Http1 => self.activity.received(),
+            Version::Http2 => {}
         }
-        Ok((Self { stream, start, activity }, version))
     }
 }
 
@@ -73,10 +79,8 @@ impl AsyncRead for ClientIo {
         }
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
-        if buf.filled().len() > before
-            && let Some(activity) = &this.activity
-        {
-            activity.received();
+        if buf.filled().len() > before {
+            this.received();
         }
         polled
     }
@@ -84,7 +88,10 @@ impl AsyncRead for ClientIo {
 
 impl AsyncWrite for ClientIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.activity.wrote(polled.is_ready());
+        polled
     }
 
     fn poll_write_vectored(
@@ -92,7 +99,10 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.activity.wrote(polled.is_ready());
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -100,7 +110,11 @@ impl AsyncWrite for ClientIo {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        // TLS takes bytes before the client does.
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_flush(cx);
+        this.activity.wrote(polled.is_ready());
+        polled
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -4,13 +4,14 @@ use std::{cell::Cell, sync::Arc};
 
 use tokio::{
     sync::{Semaphore, oneshot},
-    time::advance,
+    time::{advance, sleep},
 };
 
 use super::*;
 use crate::metric::Metrics;
 
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const STALL: Duration = Duration::from_secs(60);
 
 /// Ends when told to, and remembers whether it was asked to finish.
 struct Fake<'a> {
@@ -34,13 +35,14 @@ impl Connection for Fake<'_> {
 
 fn activity() -> Arc<Activity> {
     let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-    Activity::new(Arc::new(Metrics::new()), permit)
+    Activity::new(Arc::new(Metrics::new()), permit, 8)
 }
 
 /// Runs a connection and what happens to it side by side; returns how it ended, when, and whether it was asked to finish.
 async fn drive(happens: impl AsyncFnOnce(&Arc<Activity>, &CancellationToken, &CancellationToken)) -> (End, u64, bool) {
     let (activity, closing, cut) = (activity(), CancellationToken::new(), CancellationToken::new());
-    let driver = Driver { activity: &activity, head_timeout: HEAD_TIMEOUT, closing: &closing, cut: &cut };
+    let driver =
+        Driver { activity: &activity, head_timeout: HEAD_TIMEOUT, stall_timeout: STALL, closing: &closing, cut: &cut };
     let asked = Cell::new(false);
     let (_open, end) = oneshot::channel();
     let mut connection = Fake { asked: &asked, end };
@@ -93,4 +95,56 @@ async fn closing_asks_once_and_cutting_does_not_ask() {
     .await;
     assert_eq!((end, seconds, asked), (End::Cut, 25, true));
     assert_eq!(drive(async |_, _, cut| cut.cancel()).await, (End::Cut, 0, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_is_cut_and_one_that_takes_a_little_is_not() {
+    let ended = drive(async |activity, _, _| {
+        let _running = activity.begin();
+        for _ in 0..10 {
+            activity.wrote(false);
+            sleep(Duration::from_secs(59)).await;
+            activity.wrote(true);
+        }
+        activity.wrote(false);
+        let since = Instant::now();
+        activity.wrote(false);
+        assert_eq!(activity.stalled_since(), Some(since), "not counted anew");
+        sleep(Duration::from_secs(100)).await;
+    })
+    .await;
+    assert_eq!((ended.0, ended.2), (End::Cut, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_back_its_requests_is_cut() {
+    let answered = |activity: &Arc<Activity>| activity.begin().answered();
+    let patient = drive(async |activity, _, cut| {
+        for _ in 0..10 * TAKEN_BACK {
+            drop(activity.begin());
+            answered(activity);
+        }
+        assert_eq!(activity.taken_back(), 0);
+        advance(Duration::from_secs(60)).await;
+        cut.cancel();
+    });
+    assert_eq!(patient.await.1, 60);
+    let (end, seconds, _) = drive(async |activity, _, _| {
+        (0..=TAKEN_BACK).for_each(|_| drop(activity.begin()));
+    })
+    .await;
+    // Looked at when the watchdog does: nothing else polls this one.
+    assert!(end == End::Cut && seconds <= HEAD_TIMEOUT.as_secs(), "{seconds}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_beyond_the_limit_are_not_admitted_and_not_counted() {
+    let activity = activity();
+    let mut running: Vec<_> = (0..10).map(|_| activity.begin()).collect();
+    assert_eq!(running.iter().filter(|request| request.is_admitted()).count(), 8);
+    assert!(!running[8].is_admitted());
+    running.pop();
+    assert!(!activity.begin().is_admitted());
+    running.remove(0);
+    assert!(activity.begin().is_admitted());
 }
