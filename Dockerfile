@@ -10,7 +10,7 @@
 # resolves names by itself.
 ARG RUST_IMAGE=rust:1.95-slim-bookworm
 
-FROM ${RUST_IMAGE} AS build
+FROM ${RUST_IMAGE} AS dependencies
 WORKDIR /src
 # `release` builds in a fraction of the time, for trying this file out.
 ARG PROFILE=dist
@@ -18,7 +18,7 @@ ARG PROFILE=dist
 # the target below keeps the flags away from build scripts and procedural macros, which cannot be static.
 ENV RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=/src=/sidekey" CARGO_INCREMENTAL=0
 
-# The dependencies in a layer of their own: built again only when the manifest or the lock file changes. The manifest's tests
+# The dependencies in a stage of their own: built again only when the manifest or the lock file changes. The manifest's tests
 # and benchmarks stay outside, and with them their sources.
 COPY Cargo.toml Cargo.lock ./
 RUN sed -i '/^\[\[\(test\|bench\)\]\]/,/^$/d' Cargo.toml \
@@ -28,6 +28,8 @@ RUN sed -i '/^\[\[\(test\|bench\)\]\]/,/^$/d' Cargo.toml \
  && target=$(rustc --print host-tuple) \
  && cargo build --locked --profile "$PROFILE" --target "$target" --bin sidekey
 
+FROM dependencies AS build
+ARG PROFILE=dist
 COPY src ./src
 COPY config/prices.yaml ./config/
 RUN target=$(rustc --print host-tuple) \

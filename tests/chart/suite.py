@@ -10,6 +10,8 @@ import traceback
 
 import cluster
 import control
+import identities
+import image
 import outage
 import pod
 import rendering
@@ -18,7 +20,7 @@ from bench import Skip
 
 def main(names):
     tests = [(f"{module.__name__}::{name.removeprefix('test_')}", getattr(module, name))
-             for module in (rendering, pod, control, outage, cluster) for name in vars(module) if name.startswith("test_")]
+             for module in (rendering, pod, identities, control, outage, cluster, image) for name in vars(module) if name.startswith("test_")]
     chosen = [(name, test) for name, test in tests if not names or any(wanted in name for wanted in names)]
     required = bool(os.environ.get("REAL_TESTS_REQUIRE"))
     counts = {"ok": 0, "FAILED": 0, "ignored": 0}

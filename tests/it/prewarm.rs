@@ -196,4 +196,12 @@ async fn a_start_reads_what_was_in_use_before_the_last_end() {
     third.ready().await;
     let told = third.stop().await.unwrap();
     assert_eq!((&told["read"], &told["failed"]), (&json!(0), &json!(1)));
+
+    // Every reference of the snapshot, whether it was in use or not.
+    let all = fs::read_to_string(path("sidecar.yaml")).unwrap().replace("used\nprewarm_file: names\n", "all\n");
+    fs::write(path("sidecar.yaml"), all).unwrap();
+    let fourth = Running::start(folder.path()).await;
+    fourth.ready().await;
+    let told = fourth.stop().await.unwrap();
+    assert_eq!((&told["read"], &told["failed"], &told["left"]), (&json!(1), &json!(1), &json!(0)));
 }
