@@ -3,6 +3,7 @@
 //! A source ([`mod@file`] or [`control_plane`]) loads and links away from the runtime's workers and calls [`Feed::swap`] or [`Feed::refuse`]; nothing
 //! that fails ever replaces what is there. Readers take one pointer and hold it for the length of a request.
 
+mod aside;
 pub mod control_plane;
 pub mod file;
 mod publisher;

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
+use url::Url;
 
 pub(super) use self::judge::judge;
 use super::{
@@ -281,7 +282,12 @@ impl Reader<'_, '_> {
                 let sealed = if spec.structured { sealer.seal_structure(place, raw) } else { sealer.seal(place, raw) };
                 sealed.map(Stored::Sealed)
             }
-            Slot::Field(_) => plain(raw).map(Stored::Plain),
+            Slot::Field(spec) => plain(raw).and_then(|value| match &value {
+                Value::String(text) if spec.role == FieldRole::Destination && holds_user_info(text) => {
+                    Err("holds user info, which no client of HTTP sends; remove it".to_owned())
+                }
+                _ => Ok(Stored::Plain(value)),
+            }),
         };
         match value {
             Ok(value) => {
@@ -342,6 +348,11 @@ fn plain(raw: &RawValue) -> Result<Value, String> {
         Ok(value @ (Value::String(_) | Value::Number(_) | Value::Bool(_))) => Ok(value),
         Ok(Value::Null | Value::Array(_) | Value::Object(_)) | Err(_) => Err(EXPECTED.to_owned()),
     }
+}
+
+/// Whether `text` is a URL with a name or a password before its host, which would stay in clear.
+fn holds_user_info(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| !url.username().is_empty() || url.password().is_some())
 }
 
 /// Azure deployments. What they have beside the names we know is left out: it could be a credential.

@@ -10,6 +10,7 @@ use axum::{
     routing,
 };
 use http::{HeaderName, HeaderValue, StatusCode, header::CACHE_CONTROL};
+use percent_encoding::percent_decode_str;
 use serde_json::json;
 use tokio::time::Instant;
 use tracing::{debug, error, info};
@@ -40,7 +41,7 @@ pub(super) fn routes(control: Arc<Control>) -> Router {
         .route("/readyz", routing::get(ready))
         .fallback(async || Refusal::no_such_path())
         .method_not_allowed_fallback(async || Refusal::no_such_method())
-        .layer(middleware::from_fn(refuse_nul))
+        .layer(middleware::from_fn(refuse_unreadable))
         .layer(middleware::from_fn(log))
         .with_state(control)
 }
@@ -99,9 +100,12 @@ async fn ready(State(control): State<Arc<Control>>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ready": false, "reasons": [reason] }))).into_response()
 }
 
-/// No name and no filter holds a NUL character, and no text of PostgreSQL can.
-async fn refuse_nul(request: Request, next: Next) -> Response {
+/// Names and filters are text, without a NUL character: no text of PostgreSQL holds one.
+async fn refuse_unreadable(request: Request, next: Next) -> Response {
     let uri = request.uri();
+    if percent_decode_str(uri.path()).decode_utf8().is_err() {
+        return Refusal::invalid("the address is not UTF-8").into_response();
+    }
     match uri.path().contains("%00") || uri.query().is_some_and(|query| query.contains("%00")) {
         true => Refusal::invalid("the address holds a NUL character").into_response(),
         false => next.run(request).await,

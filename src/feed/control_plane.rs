@@ -44,6 +44,7 @@ use self::{
 };
 use super::{
     Feed, Origin,
+    aside::{aside, drop_aside, give_way_for},
     file::{DEFAULT_MAX_BYTES, Reload},
     publisher::{Linker, Publisher, log_problems},
 };
@@ -215,10 +216,11 @@ impl ControlPlaneSource {
     async fn take(&self, answer: Answer, keys: Option<Vec<VerifyingKey>>) -> Result<Taken, Rejected> {
         let (held, linker, strict) = (self.held.clone(), self.linker.clone(), self.settings.strict);
         let work = move || {
+            give_way_for(answer.body().len() + held.as_ref().map_or(0, |held| held.document().len()));
             let accepted = Accepted::judge(answer, keys.as_deref(), held.as_deref())?;
             accepted.link(&linker, strict)
         };
-        tokio::task::spawn_blocking(work).await.unwrap_or(Err(Rejected::Malformed("could not be read to its end")))
+        aside(work).await.unwrap_or(Err(Rejected::Malformed("could not be read to its end")))
     }
 
     fn publish(&mut self, feed: &Feed, taken: Taken) {
@@ -234,8 +236,8 @@ impl ControlPlaneSource {
         let replaced = self.held.replace(Arc::clone(&held));
         self.publisher.publish(feed, Arc::new(snapshot), Origin::Source);
         self.in_touch(feed, true);
-        // Wiping a large text takes a moment.
-        tokio::task::spawn_blocking(move || drop(replaced));
+        // Its text is wiped.
+        drop_aside(replaced);
         if let Some(path) = &self.settings.last_good {
             self.keeper.keep(path, held, delta);
         }
@@ -260,14 +262,14 @@ impl ControlPlaneSource {
         }
         let (settings, linker) = (self.settings.clone(), self.linker.clone());
         let work = move || restore(&path, &settings, &linker);
-        match tokio::task::spawn_blocking(work).await {
-            Ok(Ok((Taken { held, snapshot, .. }, keeper))) => {
+        match aside(work).await {
+            Some(Ok((Taken { held, snapshot, .. }, keeper))) => {
                 self.held = Some(Arc::new(held));
                 self.keeper = keeper;
                 self.publisher.publish(feed, Arc::new(snapshot), Origin::LastGood);
             }
-            Ok(Err(problems)) => log_problems("The last good snapshot cannot be loaded.", &problems),
-            Err(_) => {}
+            Some(Err(problems)) => log_problems("The last good snapshot cannot be loaded.", &problems),
+            None => {}
         }
     }
 

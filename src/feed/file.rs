@@ -22,6 +22,7 @@ use self::{
 };
 use super::{
     Feed, Origin,
+    aside::{aside, give_way_for},
     publisher::{Linker, Publisher, log_problems},
 };
 use crate::{
@@ -172,12 +173,12 @@ impl FileSource {
                 Ok(content) => (stamp, link_content(content, settings.strict, &linker)),
             }
         };
-        let interrupted = |_| {
+        let interrupted = || {
             let at = self.settings.path.display().to_string();
             let message = "could not be read to its end".to_owned();
             (None, Attempt::Refused(None, vec![Problem { at, message }]))
         };
-        let (stamp, attempt) = tokio::task::spawn_blocking(work).await.unwrap_or_else(interrupted);
+        let (stamp, attempt) = aside(work).await.unwrap_or_else(interrupted);
         self.seen.stamp = stamp;
         attempt
     }
@@ -215,14 +216,14 @@ impl FileSource {
             Err(error) => Attempt::Refused(None, vec![error.problem(&file)]),
             Ok(content) => link_content(content, strict, &linker),
         };
-        match tokio::task::spawn_blocking(work).await {
-            Ok(Attempt::Loaded(_, snapshot)) => {
+        match aside(work).await {
+            Some(Attempt::Loaded(_, snapshot)) => {
                 self.publisher.publish(feed, snapshot, Origin::LastGood);
             }
-            Ok(Attempt::Refused(_, problems)) => {
+            Some(Attempt::Refused(_, problems)) => {
                 log_problems("The last good snapshot cannot be loaded.", &problems);
             }
-            Ok(Attempt::Unchanged | Attempt::Confirmed) | Err(_) => {}
+            Some(Attempt::Unchanged | Attempt::Confirmed) | None => {}
         }
     }
 
@@ -258,6 +259,7 @@ impl Reload {
 }
 
 fn link_content(content: Content, strict: bool, linker: &Linker) -> Attempt {
+    give_way_for(content.bytes.len());
     match linker.link(&content.bytes, strict) {
         Ok(snapshot) => Attempt::Loaded(content, Arc::new(snapshot)),
         Err(problems) => Attempt::Refused(Some(content.digest), problems),

@@ -8,7 +8,7 @@ use std::{
 
 use tracing::{error, info, warn};
 
-use super::{Feed, Origin};
+use super::{Feed, Origin, aside::drop_aside};
 use crate::{
     metric::{Metrics, OutcomeLabels},
     model::{Admission, LinkRules, Problem, Snapshot, link},
@@ -135,7 +135,7 @@ impl Publisher {
     pub(super) fn drop_retired(&mut self) {
         let unused: Vec<_> = self.retired.extract_if(.., |snapshot| Arc::strong_count(snapshot) == 1).collect();
         if !unused.is_empty() {
-            tokio::task::spawn_blocking(move || drop(unused));
+            drop_aside(unused);
         }
     }
 

@@ -167,6 +167,7 @@ fn main() -> ExitCode {
         control_plane::replicas::leave_a_newer_schema_alone,
         control_plane::replicas::notice_without_being_told,
         control_plane::sidecar::requests_do_not_wait_for_changes,
+        control_plane::sidecar::serves_through_an_outage,
         control_plane::tools::portkey_python_drives_it,
         control_plane::tools::portkey_node_drives_it,
         control_plane::tools::curl_examples_work,

@@ -8,6 +8,8 @@ use super::{
     sql::{Arg, Row, Transaction},
 };
 
+/// Longest name, in characters; what is longer is a part of none. Databases bound their patterns, too.
+const MAX_NAME: usize = 255;
 /// How many objects are read at once where all are looked through.
 const PART: usize = 1000;
 
@@ -507,7 +509,7 @@ fn like(part: &str) -> String {
     }
     let mut pattern = String::with_capacity(part.len() + 2);
     pattern.push('%');
-    for char in part.chars() {
+    for char in part.chars().take(MAX_NAME + 1) {
         if matches!(char, '%' | '_' | '\\') {
             pattern.push('\\');
         }

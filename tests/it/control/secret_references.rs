@@ -308,6 +308,8 @@ async fn lists_are_paged_searched_and_newest_first() {
         let found: Vec<_> = list["data"].as_array().unwrap().iter().map(|row| row["slug"].as_str().unwrap()).collect();
         assert_eq!(found, slugs, "{query}");
     }
+    let long = format!("{ROOT}?search={}", "a".repeat(60_000));
+    assert_eq!(stage.done(Method::GET, &long, Value::Null).await["total"], 0, "longer than a name can be");
     let row = stage.done(Method::GET, &format!("{ROOT}?page_size=1"), Value::Null).await["data"][0].clone();
     let mut keys: Vec<_> = row.as_object().unwrap().keys().cloned().collect();
     keys.sort();
@@ -317,6 +319,8 @@ async fn lists_are_paged_searched_and_newest_first() {
         let reply = stage.send(Method::GET, &format!("{ROOT}{query}"), Value::Null).await;
         assert_eq!(reply.status, 400, "{query}");
     }
+    let unreadable = stage.send(Method::GET, &format!("{ROOT}/%ff%fe"), Value::Null).await;
+    assert_eq!((refusal(&unreadable).0, refusal(&unreadable).2.as_str()), (400, "the address is not UTF-8"));
 }
 
 #[tokio::test]

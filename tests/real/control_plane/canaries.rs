@@ -148,7 +148,7 @@ const TAKEN: [(&str, &str); 27] = [
 ];
 
 /// What is refused, whether what is wrong is the credential or stands beside it.
-const REFUSED: [(&str, &str); 14] = [
+const REFUSED: [(&str, &str); 15] = [
     ("configs", r#"{"config": {"provider": "openai", "api_key": "$CANARY"}}"#),
     (
         "configs",
@@ -172,6 +172,11 @@ const REFUSED: [(&str, &str); 14] = [
     (
         "integrations",
         r#"{"ai_provider_id": "openai", "key": ["$CANARY"], "configurations": {"custom_headers": ["$CANARY"]}}"#,
+    ),
+    (
+        "integrations",
+        r#"{"ai_provider_id": "openai", "key": "$CANARY", "configurations": {
+        "custom_host": "https://root:$CANARY@models.example/v1"}}"#,
     ),
     ("virtual-keys", r#"{"provider": "no such provider", "key": "$CANARY"}"#),
     ("virtual-keys", r#"{"provider": "openai", "key": "$CANARY", "key": "$CANARY"}"#),

@@ -51,12 +51,7 @@ pub async fn requests_do_not_wait_for_changes() {
     let control = home.start("control-plane").await;
     let began = Instant::now();
     let (mut sidecar, listen, admin) = start(&control, &folder, upstream().await);
-    sidecar
-        .until("ready", async || {
-            let up = TcpStream::connect(admin).await.is_ok();
-            (up && Call::get("/readyz").send(admin).await.status == 200).then_some(())
-        })
-        .await;
+    until_ready(&mut sidecar, admin).await;
     let (ready, loaded) = (began.elapsed(), resident(sidecar.pid()));
     println!(
         "{entities} sealed entities: a start takes {} ms, feed included; {} MiB resident, {} bytes an entity",
@@ -97,6 +92,40 @@ pub async fn requests_do_not_wait_for_changes() {
     // Had one waited for all of it to be linked, it would have taken as long as a start does.
     let (before, during) = (percentile(&mut quiet, 99), percentile(&mut busy, 99));
     assert!(during < before + Duration::from_millis(100), "{before:?} {during:?}");
+}
+
+/// Real processes: requests go on without a control plane, and after a start without one; what was written is there when it is
+/// back.
+pub async fn serves_through_an_outage() {
+    let folder = harness::folder();
+    let home = Home::on_sqlite(&folder).sealing();
+    home.start("control-plane").await.kill().await;
+    insert(&folder, 10).await;
+    let mut control = home.start("control-plane").await;
+    let upstream = upstream().await;
+    let (mut sidecar, listen, admin) = start(&control, &folder, upstream);
+    until_ready(&mut sidecar, admin).await;
+    Client::connect(listen).await.timed("@key-000001").await;
+
+    control.kill().await;
+    let mut client = Client::connect(listen).await;
+    for index in 1..=10 {
+        client.timed(&format!("@key-{index:06}")).await;
+    }
+    sidecar.signal(rustix::process::Signal::KILL);
+    sidecar.ended().await;
+    let (mut sidecar, listen, admin) = start(&control, &folder, upstream);
+    until_ready(&mut sidecar, admin).await;
+    let mut client = Client::connect(listen).await;
+    client.timed("@key-000002").await;
+    let readiness = Call::get("/readyz").send(admin).await.expect(200).text();
+    assert!(readiness.contains(r#""origin":"last_good""#), "{readiness}");
+
+    let before = swaps(admin).await;
+    let control = home.start_at("control-plane", control.address).await;
+    assert_eq!(control.write("ws-after").await, Written::Acknowledged);
+    sidecar.until("told", async || (swaps(admin).await > before).then_some(())).await;
+    client.timed("@key-000003").await;
 }
 
 fn micros(samples: &mut [Duration]) -> String {
@@ -144,13 +173,21 @@ fn start(control: &ControlPlane, folder: &Path, upstream: SocketAddr) -> (Proces
     let config = json!({
         "listen": listen, "admin_listen": admin, "upstream": {"url": format!("http://{upstream}")},
         "sealing": {"identity_file": file("identity")}, "log": {"level": "warn"},
-        "snapshot": {"control_plane": {"url": format!("http://{}", control.address),
+        "snapshot": {"last_good_file": file("last-good"), "control_plane": {"url": format!("http://{}", control.address),
             "token_file": file("data-plane-token"), "public_key_file": file("public.pem")}},
     });
     fs::write(file("sidecar.yaml"), config.to_string()).expect("a file");
     let mut sidecar = command(program());
     sidecar.args(["sidecar", "--config"]).arg(file("sidecar.yaml"));
     (Process::start("sidecar", sidecar), listen, admin)
+}
+
+async fn until_ready(sidecar: &mut Process, admin: SocketAddr) {
+    let is_ready = async || {
+        let up = TcpStream::connect(admin).await.is_ok();
+        (up && Call::get("/readyz").send(admin).await.status == 200).then_some(())
+    };
+    sidecar.until("ready", is_ready).await;
 }
 
 /// Something that answers everything at once.
