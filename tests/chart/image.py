@@ -50,8 +50,8 @@ def rust_image():
     root = pathlib.Path(buildah("mount", base).strip())
     for folder in ("usr", "tmp", "etc/ssl/certs", "rust", "cargo/registry", "src"):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    for name in ("bin", "sbin", "lib", "lib64"):
-        (root / name).symlink_to(f"usr/{name}")
+    for link in ("bin", "sbin", "lib", "lib64"):
+        (root / link).symlink_to(f"usr/{link}")
     shutil.copy("/etc/ssl/certs/ca-certificates.crt", root / "etc/ssl/certs")
     (root / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\n")
     for variable in ("PATH=/rust/bin:/usr/bin:/bin", "CARGO_HOME=/cargo", "CARGO_NET_OFFLINE=true"):
