@@ -12,7 +12,7 @@ const REQUESTS: usize = 1000;
 pub async fn a_thousand_cold_requests_cost_one_read() {
     let mut world = patient_world().await;
     // A vault that stands still keeps the read open until all requests wait for it.
-    world.bao.process().signal(Signal::STOP);
+    world.bao.process().pause();
     let requests = (0..REQUESTS).map(|_| tokio::spawn(chat().send(world.sidekey.address))).collect::<Vec<_>>();
     world.sidekey.until_metric(&format!("sidekey_requests_in_flight {REQUESTS}")).await;
     world.bao.process().signal(Signal::CONT);
@@ -30,7 +30,7 @@ pub async fn a_thousand_cold_requests_cost_one_read() {
 /// The read belongs to nobody: the client that caused it leaves, and the others get what it fetches.
 pub async fn the_client_that_caused_a_read_may_leave() {
     let mut world = patient_world().await;
-    world.bao.process().signal(Signal::STOP);
+    world.bao.process().pause();
     let first = tokio::spawn(chat().send(world.sidekey.address));
     world.sidekey.until_metric("sidekey_requests_in_flight 1").await;
     let others = (1..REQUESTS).map(|_| tokio::spawn(chat().send(world.sidekey.address))).collect::<Vec<_>>();
