@@ -61,6 +61,8 @@ async fn what_a_reference_may_be_is_told_at_load() {
     assert!(with(&|auth| auth.kv_version = Some(1)).unwrap_err().contains("version"));
     assert!(with(&|auth| auth.kv_version = Some(3)).unwrap_err().contains("1 or 2"));
     assert!(with(&|auth| auth.namespace = Some("a\nb".into())).unwrap_err().contains("vault_namespace"));
+    // What is sealed is empty until it is opened.
+    assert_eq!(with(&|auth| auth.method = VaultMethod::Token { token: String::new().into() }), Ok(()));
     let reason = with(&|auth| auth.method = VaultMethod::Token { token: "sk-ca\nnary".to_owned().into() }).unwrap_err();
     assert!(reason.contains("vault_token") && !reason.contains("nary"), "{reason}");
 }
