@@ -101,6 +101,12 @@ impl Home {
         self
     }
 
+    /// With more lines of configuration.
+    pub fn with(mut self, more: &str) -> Self {
+        self.database.push_str(more);
+        self
+    }
+
     /// With `RUST_LOG` at `directives`.
     pub fn saying(self, log: &'static str) -> Self {
         Self { log, ..self }

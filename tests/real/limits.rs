@@ -22,6 +22,7 @@ use sha2::Sha256;
 use tokio::net::TcpListener;
 
 use crate::{
+    authority::Authority,
     client::{Call, Reply},
     components::{Redis, free_address},
     harness,
@@ -70,6 +71,27 @@ pub async fn are_shared_by_replicas() {
     // No key of Redis names a secret.
     let keys = stage.redis.call("KEYS *").await;
     assert!(keys.contains("sidekey:api_key/small:requests_rpw:") && !keys.contains("pk-"), "{keys}");
+}
+
+/// Over TLS and with a password; a store whose certificate is not trusted is none, and its password is told to nobody.
+pub async fn are_shared_over_tls() {
+    let (authority, other) = (Authority::new("Sidekey test store"), Authority::new("somebody else"));
+    let redis = Redis::start_tls(&authority, "hidden").await;
+    let url = format!("rediss://:hidden@localhost:{}/1", redis.address().port());
+    let trusted = harness::folder().join("trusted.pem");
+    fs::write(&trusted, authority.certificate_pem()).unwrap();
+    let small = [("small", json!({"rate_limits": [{"type": "requests", "unit": "rpw", "value": 40}]}))];
+    let mut stage = Stage::with(redis, &url, 2, &small).await;
+    assert_eq!(stage.until_refused("small", 429).await, 40);
+    for sidecar in &mut stage.sidecars {
+        sidecar.until_metric("sidekey_limits_shared 1").await;
+    }
+    fs::write(&trusted, other.certificate_pem()).unwrap();
+    let stranger = stage.sidecar(9, "reject").await;
+    let refused = ask(stranger.address, "small").await.expect(503);
+    assert_eq!(refused.header("x-sidekey-error"), "overloaded");
+    let logs = stage.sidecars.iter().chain([&stranger]).map(Sidekey::log).collect::<String>();
+    assert!(logs.contains("Counters of limits are not shared") && !logs.contains("hidden"), "{logs}");
 }
 
 /// Redis dies and comes back empty under load: no request is lost that has room, each replica goes on by what it knows, and
@@ -153,7 +175,12 @@ pub async fn survive_their_store() {
 impl Stage {
     async fn start(keys: &[(&str, Value)]) -> Self {
         let redis = Redis::start().await;
-        fs::write(harness::folder().join("redis-url"), redis.url()).unwrap();
+        let url = redis.url();
+        Self::with(redis, &url, SIDECARS, keys).await
+    }
+
+    async fn with(redis: Redis, url: &str, sidecars: usize, keys: &[(&str, Value)]) -> Self {
+        fs::write(harness::folder().join("redis-url"), url).unwrap();
         fs::write(harness::folder().join("hash-keys"), "k1 MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n").unwrap();
         let keys: Vec<Value> = keys.iter().map(|(id, limits)| key(id, limits)).collect();
         let snapshot = json!({"schema_version": 1, "version": 1, "organisation_id": "org", "api_keys": keys,
@@ -163,7 +190,7 @@ impl Stage {
         let gateway = gateway(Arc::clone(&reached)).await;
         fs::write(harness::folder().join("gateway"), gateway.to_string()).unwrap();
         let mut stage = Self { redis, sidecars: Vec::new(), reached };
-        for number in 0..SIDECARS {
+        for number in 0..sidecars {
             let sidecar = stage.sidecar(number, "local").await;
             stage.sidecars.push(sidecar);
         }
@@ -173,7 +200,7 @@ impl Stage {
     /// One more replica.
     async fn sidecar(&self, number: usize, on_failure: &str) -> Sidekey {
         let read = |name: &str| fs::read_to_string(harness::folder().join(name)).unwrap();
-        let config = json!({
+        let mut config = json!({
             "listen": free_address().to_string(),
             "admin_listen": free_address().to_string(),
             "upstream": {"url": format!("http://{}", read("gateway"))},
@@ -185,6 +212,10 @@ impl Stage {
                 "deadline_ms": 1000, "on_failure": on_failure}},
             "log": {"level": "info", "format": "json"},
         });
+        let trusted = harness::folder().join("trusted.pem");
+        if trusted.exists() {
+            config["limits"]["redis"]["ca_file"] = json!(trusted);
+        }
         let snapshot = serde_json::from_str(&read("keys.json")).unwrap();
         Sidekey::start(&Setup { config, snapshot, environment: Vec::new() }).await
     }

@@ -20,6 +20,7 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "no product code here")]
 
+mod api_keys;
 mod attacks;
 mod authority;
 mod aws;
@@ -86,6 +87,10 @@ fn main() -> ExitCode {
         control_sdk::python,
         control_sdk::node,
         control_sdk::curl,
+        api_keys::of_the_document_work_with_every_sdk,
+        api_keys::ends_the_old_secret,
+        api_keys::costs_no_client_a_request,
+        api_keys::is_spent_and_reset,
         login::by_token,
         login::by_approle,
         login::by_service_account,
@@ -122,6 +127,7 @@ fn main() -> ExitCode {
         coalescing::the_client_that_caused_a_read_may_leave,
         coalescing::keys_of_one_document_cost_one_read,
         limits::are_shared_by_replicas,
+        limits::are_shared_over_tls,
         limits::survive_their_store,
         swap::loses_no_request_under_load,
         swap::refuses_a_broken_file_with_all_its_faults,

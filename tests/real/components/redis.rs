@@ -1,6 +1,6 @@
 //! Redis, in memory only.
 
-use std::net::SocketAddr;
+use std::{fs, net::SocketAddr};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -8,7 +8,11 @@ use tokio::{
 };
 
 use super::{free_address, installed};
-use crate::process::{Process, command};
+use crate::{
+    authority::Authority,
+    harness,
+    process::{Process, command},
+};
 
 /// A running server.
 pub struct Redis {
@@ -21,6 +25,23 @@ impl Redis {
         Self::start_at(free_address()).await
     }
 
+    /// Starts a server that speaks TLS alone, with a certificate of `authority`, and asks for `password`.
+    pub async fn start_tls(authority: &Authority, password: &str) -> Self {
+        let leaf = authority.issue(&["localhost"]);
+        let write = |name: &str, text: String| {
+            let path = harness::folder().join(name);
+            fs::write(&path, text).expect("the test's folder is writable");
+            path.display().to_string()
+        };
+        let (certificate, key) = (write("redis.crt", leaf.certificate_pem()), write("redis.key", leaf.key_pem()));
+        let trusted = write("redis-authority.pem", authority.certificate_pem());
+        let address = free_address();
+        let port = address.port().to_string();
+        let files = ["--tls-cert-file", &certificate, "--tls-key-file", &key, "--tls-ca-cert-file", &trusted];
+        let more = ["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no", "--requirepass", password];
+        Self::start_with(address, &[&files[..], &more[..]].concat()).await
+    }
+
     /// Starts a server that was killed anew, at its address. It has forgotten everything.
     pub async fn start_again(&mut self) {
         *self = Self::start_at(self.address).await;
@@ -30,6 +51,11 @@ impl Redis {
     pub async fn kill(&mut self) {
         self.process.signal(rustix::process::Signal::KILL);
         self.process.ended().await;
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// `redis://address`.
@@ -47,10 +73,12 @@ impl Redis {
     }
 
     async fn start_at(address: SocketAddr) -> Self {
+        Self::start_with(address, &["--port", &address.port().to_string()]).await
+    }
+
+    async fn start_with(address: SocketAddr, more: &[&str]) -> Self {
         let mut server = command(installed("redis-server"));
-        server
-            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"])
-            .arg(address.port().to_string());
+        server.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]).args(more);
         let mut process = Process::start("redis", server);
         process.until("listening", async || TcpStream::connect(address).await.ok()).await;
         Self { address, process }
