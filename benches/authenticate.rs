@@ -74,7 +74,7 @@ fn authenticate(criterion: &mut Criterion) {
     let client = clients.authenticate(&mut head(&secret(7)), &snapshot).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     group.bench_function("two rate limits", |bencher| {
-        bencher.iter(|| runtime.block_on(clients.admit(black_box(&client), &[], &snapshot)).unwrap());
+        bencher.iter(|| runtime.block_on(clients.admit(black_box(&client), &[], &snapshot, false)).unwrap());
     });
     // A limit far away is decided alone, a small one by the store each time.
     let redis = Redis::start();
@@ -100,7 +100,7 @@ fn authenticate(criterion: &mut Criterion) {
         let (sharing, ended) = (Arc::clone(&clients), end.clone());
         runtime.spawn(async move { sharing.share(ended).await });
         group.bench_function(name, |bencher| {
-            bencher.iter(|| runtime.block_on(clients.admit(black_box(&client), &[], &snapshot)).unwrap());
+            bencher.iter(|| runtime.block_on(clients.admit(black_box(&client), &[], &snapshot, false)).unwrap());
         });
         end.cancel();
     }

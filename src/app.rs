@@ -38,7 +38,7 @@ use crate::{
     egress::{Transport, TrustError},
     feed::{
         Admit, Feed, Linker, Source,
-        control_plane::ControlPlaneSource,
+        control_plane::{ControlPlaneSource, Reporter},
         file::{FileSource, Reload},
     },
     manager::registry::{Registry, RegistrySettings},
@@ -139,7 +139,10 @@ impl Sidecar {
         let feed = Arc::new(Feed::default());
         let dialect = Portkey::new(config.dialect);
         let authenticates = config.clients.authenticates();
-        let clients = Arc::new(Clients::new(config.clients, Arc::clone(&metrics))?);
+        let mut settings = config.clients;
+        // Whoever has made the keys wants to know what is done with them.
+        settings.reports = matches!(config.snapshot, Some(Source::ControlPlane(_)));
+        let clients = Arc::new(Clients::new(settings, Arc::clone(&metrics))?);
         let metered = Arc::clone(&metrics);
         let counting = Arc::clone(&clients);
         let proxy = Proxy::new(&config.proxy, Arc::clone(&feed), dialect, Arc::clone(&resolver), clients, metered)?;
@@ -176,8 +179,8 @@ impl Sidecar {
         if let Some(exporter) = exporter {
             background.spawn(exporter.run(end.clone()));
         }
-        let sharing = end.clone();
-        background.spawn(async move { counting.share(sharing).await });
+        let (shared, sharing) = (Arc::clone(&counting), end.clone());
+        background.spawn(async move { shared.share(sharing).await });
         background.spawn(keep_cache(Arc::clone(&feed), Arc::clone(&resolver), end.clone()));
         let linker = Linker { admit: admit(registry), opener: opener.clone() };
         if let Some(opener) = &opener {
@@ -192,6 +195,8 @@ impl Sidecar {
                 Some(reload)
             }
             Some(Source::ControlPlane(settings)) => {
+                let (reporter, end) = (Reporter::new(settings.address.clone()), end.clone());
+                background.spawn(async move { counting.report(reporter, end).await });
                 let control_plane = ControlPlaneSource::new(settings, linker, Arc::clone(&metrics));
                 let reload = control_plane.reload();
                 background.spawn(control_plane.run(source, stop));

@@ -6,6 +6,7 @@
 //!                defaults  the key's metadata and config onto the request
 //! admit          limits     requests, tokens and money per window of time, of key, workspace and virtual keys
 //! settle         prices     what the answer has used, and what that costs
+//!                ledger     and what of it the control plane is told
 //! ```
 //!
 //! With `client_auth: none` everybody is let in and belongs to the workspace that the configuration names, if any. Portkey's
@@ -14,11 +15,11 @@
 mod alerts;
 mod defaults;
 mod hash_keys;
+mod ledger;
 mod limits;
 mod presented;
 mod prices;
 mod scope;
-mod window;
 
 pub use self::{
     alerts::{AlertError, AlertSettings},
@@ -41,12 +42,14 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     alerts::Alerts,
+    ledger::Ledger,
     limits::{Amounts, Limits, Shared},
     prices::Prices,
 };
 use crate::{
     dialect::usage::Usage,
     egress::Transport,
+    feed::control_plane::Reporter,
     metric::{Metrics, OutcomeLabels},
     model::{
         Account, AccountKind, ApiKey, Caller, Counted, Defaults, Entity, KeyHash, Lifespan, RateUnit, Scope, Scopes,
@@ -65,6 +68,8 @@ pub struct Settings {
     pub shared: Option<SharedSettings>,
     /// `limits.alerts.*`; `None` = log and metrics alone.
     pub alerts: Option<AlertSettings>,
+    /// Whether somebody is told what is used ([`Clients::report`]).
+    pub reports: bool,
     /// What the time is.
     pub clock: Clock,
 }
@@ -95,6 +100,8 @@ pub struct Clients {
     clock: Clock,
     limits: Limits,
     prices: Prices,
+    /// What the control plane is told; `None` = there is none.
+    ledger: Option<Ledger>,
     metrics: Arc<Metrics>,
 }
 
@@ -198,6 +205,12 @@ pub enum Denied {
         /// When it starts anew; `None` = not by itself.
         over_at: Option<OffsetDateTime>,
     },
+    /// It asks for a WebSocket session, in which nobody counts what is limited.
+    #[error("{} has limits of tokens or money, which cannot be counted in WebSocket sessions", account.name)]
+    Session {
+        /// Whose limits they are.
+        account: Arc<Account>,
+    },
     /// Counters are shared, their store is away, and nobody is to be let in without it.
     #[error("the shared counters of limits cannot be asked")]
     Uncounted,
@@ -266,10 +279,12 @@ impl Denied {
         match self {
             Self::Unauthorized { key, reason: _ } => key.as_deref(),
             Self::Misconfigured { key, .. } | Self::Scope { key, .. } | Self::ConfigOverride { key } => Some(key),
-            Self::RateLimited { account, .. } | Self::BudgetExhausted { account, .. } => match account.kind {
-                AccountKind::ApiKey => Some(&account.id),
-                AccountKind::VirtualKey | AccountKind::Workspace => None,
-            },
+            Self::RateLimited { account, .. } | Self::BudgetExhausted { account, .. } | Self::Session { account } => {
+                match account.kind {
+                    AccountKind::ApiKey => Some(&account.id),
+                    AccountKind::VirtualKey | AccountKind::Workspace => None,
+                }
+            }
             Self::Uncounted | Self::Metadata => None,
         }
     }
@@ -325,7 +340,8 @@ impl Clients {
         let shared = settings.shared.map(|shared| Shared::new(shared, Arc::clone(&metrics))).transpose()?;
         let alerts = settings.alerts.map(|alerts| Alerts::new(alerts, Arc::clone(&metrics))).transpose()?;
         let limits = Limits::new(shared, alerts, Arc::clone(&metrics));
-        Ok(Self { gate, clock: settings.clock, limits, prices, metrics })
+        let ledger = settings.reports.then(Ledger::default);
+        Ok(Self { gate, clock: settings.clock, limits, prices, ledger, metrics })
     }
 
     /// Decides whether the client of a request may make it, and puts what its key says onto the head.
@@ -364,7 +380,8 @@ impl Clients {
         Ok(Client { caller, key: Some(Arc::clone(key)), spends, generates })
     }
 
-    /// Counts a request of `client` that is to be made with `entities`, if all that are charged for it have room for one.
+    /// Counts a request of `client` that is to be made with `entities`, if all that are charged for it have room for one;
+    /// `session`: it asks for a WebSocket, along with which nobody reads.
     ///
     /// # Errors
     /// [`Denied`]; it goes no further, and is not counted.
@@ -373,6 +390,7 @@ impl Clients {
         client: &Client,
         entities: &[Arc<Entity>],
         snapshot: &Snapshot,
+        session: bool,
     ) -> Result<Admission, Denied> {
         let workspace = client.caller.workspace.as_deref().and_then(|id| snapshot.workspace_account(id));
         let key = client.key.as_ref().and_then(|key| key.account.as_ref());
@@ -385,6 +403,9 @@ impl Clients {
         }
         if entities.len() <= 1 {
             counted = accounts.len();
+        }
+        if session && let Some(account) = accounts.iter().find(|account| limits::needs_usage(account)) {
+            return Err(Denied::Session { account: Arc::clone(account) });
         }
         let quota = self.limits.admit(&accounts, counted, client.spends, self.now()).await?;
         Ok(Admission { accounts, counted, generates: client.generates, quota })
@@ -403,13 +424,24 @@ impl Clients {
         let now = self.now();
         for (at, account) in admission.accounts.iter().enumerate() {
             let requests = u64::from(at >= admission.counted);
-            self.limits.settle(account, Amounts { requests, tokens: usage.tokens.total(), cost }, now);
+            let amounts = Amounts { requests, tokens: usage.tokens.total(), cost };
+            self.limits.settle(account, amounts, now);
+            if let Some(ledger) = &self.ledger {
+                ledger.add(account, amounts, now);
+            }
         }
     }
 
     /// Delivers alerts until `end`.
     pub async fn alert(&self, transport: Arc<Transport>, end: CancellationToken) {
         end.run_until_cancelled(self.limits.alert(&transport)).await;
+    }
+
+    /// Tells the control plane what is used until `end`, and then once more. Nothing to do where that is not set.
+    pub async fn report(&self, to: Reporter, end: CancellationToken) {
+        if let Some(ledger) = &self.ledger {
+            ledger.report(to, end).await;
+        }
     }
 
     /// Shares counters until `end`, and then once more.

@@ -9,6 +9,7 @@
 //!    → <resource>  secret_reference, workspace, integration, …: `Body` (what its rows hold), its rules, its handlers
 //!    → sealing   a credential → its seal and its mask, or a refusal
 //!    → feed      the snapshot, for those whom data_plane admits; woken by each commit
+//!    → usage     what data planes have counted, and how far an account is with its budgets
 //!    → store     one transaction a write: version, rows, audit record; everything through the organisation of the caller
 //!    ← answer, refusal   the shapes and codes of the admin API
 //! ```
@@ -50,6 +51,7 @@ mod server;
 mod settings;
 pub mod slug;
 pub mod store;
+pub mod usage;
 pub mod virtual_key;
 pub mod workspace;
 

@@ -18,6 +18,7 @@ mod reference;
 mod seals;
 mod snapshot;
 mod status;
+mod window;
 
 pub use account::{Account, AccountKind};
 pub use api_key::{
@@ -36,3 +37,4 @@ pub use reference::{Identity, Reference, Workspaces};
 pub use seals::Stored;
 pub use snapshot::{Caller, Hidden, Snapshot, StoredConfig};
 pub use status::Lifespan;
+pub use window::{Window, next_midnight};

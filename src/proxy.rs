@@ -64,7 +64,7 @@ use self::{
     websocket::{Handshake, Sessions},
 };
 use crate::{
-    clients::{Clients, Denied},
+    clients::Clients,
     dialect::{
         PlanError,
         portkey::{PeekKind, Plan, Portkey, Route},
@@ -208,13 +208,7 @@ impl Proxy {
         let (peek, body) = Peeked::read(body, &kind, model_peek_bytes, head_timeout, &self.peeked).await?;
         let plan = self.dialect.plan(&head, &peek, &snapshot, &client.caller, OffsetDateTime::now_utc())?;
         access.planned(&plan);
-        let admission = self.clients.admit(&client, &plan.entities, &snapshot).await?;
-        if handshake.is_some() && admission.counts_usage() {
-            // Nobody reads along with a session, so that such a limit would be none.
-            let reason = "limits of tokens and money cannot be counted in WebSocket sessions".into();
-            let key = client.key.as_ref().map_or_else(|| "-".into(), |key| Arc::clone(&key.id));
-            return Err(Denied::Misconfigured { key, reason }.into());
-        }
+        let admission = self.clients.admit(&client, &plan.entities, &snapshot, handshake.is_some()).await?;
         let quota = admission.quota;
         let resolved = self.waiting.bound(&plan.mappings, self.resolver.resolve(&plan.mappings)).await?;
         access.resolved(&resolved);

@@ -26,12 +26,11 @@ use self::{
 use super::{
     Denied,
     alerts::{Alert, Alerts},
-    window::Window,
 };
 use crate::{
     egress::Transport,
     metric::{CountedLabels, Metrics},
-    model::{Account, Counted, NANODOLLARS, RateUnit, Reset, Snapshot, Spent},
+    model::{Account, Counted, NANODOLLARS, RateUnit, Reset, Snapshot, Spent, Window},
 };
 
 /// Accounts that are told the store at once.

@@ -1,7 +1,8 @@
 //! `/api-keys`: who a client is, what it may do, and how much of it.
 //!
 //! The secret of a key is shown once, in the answer that made it; only keyed hashes are kept. A caller gives no key more
-//! than it has itself, and a person's key manages no keys. Ours beside Portkey's fields: `sealed_key` (see [`rotation`]).
+//! than it has itself, and a person's key manages no keys. Ours beside Portkey's fields: `sealed_key` (see [`rotation`]) and
+//! `usage`, how far it is with its budgets.
 
 mod defaults;
 mod rotation;
@@ -26,6 +27,7 @@ use super::{
     query::Query,
     sealing::{Sealed, mask},
     store::{Action, Change, Filter, Hash, Kind, Object, Tenant, Write, now},
+    usage::{self, Standing},
     workspace,
 };
 
@@ -334,7 +336,9 @@ pub async fn list(State(control): State<Arc<Control>>, caller: Caller, query: Qu
     };
     let mut data = Vec::with_capacity(found.objects.len());
     for object in &found.objects {
-        data.push(shown(object, &object.read()?, &caller));
+        let body: Body = object.read()?;
+        let standing = usage::standing(&mut tenant, object, &body.usage_limits).await?;
+        data.push(shown(object, &body, standing, &caller));
     }
     Ok(Answer::list(found.total, data))
 }
@@ -351,7 +355,8 @@ pub async fn read(
     may_any(&caller, Verb::Read)?;
     let mut tenant = caller.tenant(&control).await?;
     let (object, body) = find(&mut tenant, &caller, &id, Verb::Read).await?;
-    let mut shown = shown(&object, &body, &caller);
+    let standing = usage::standing(&mut tenant, &object, &body.usage_limits).await?;
+    let mut shown = shown(&object, &body, standing, &caller);
     if let Some(sealed) = &body.sealed_key {
         // Only an identity opens it; where that is, the key's new secret belongs.
         shown["sealed_key"] = json!({ "$sealed": sealed.sealed });
@@ -377,6 +382,7 @@ pub async fn update(
     body.take(&mut fields, &mut object, &mut context).await?;
     if fields.toggle("reset_usage").value() == Some(true) {
         body.usage_reset_at = write.at();
+        write.forget_usage(&object).await?;
         if object.status == "exhausted" {
             "active".clone_into(&mut object.status);
         }
@@ -484,8 +490,12 @@ fn is_email(text: &str) -> bool {
     is_visible && text.chars().count() <= MAX_EMAIL && parts.is_some()
 }
 
-fn shown(object: &Object, body: &Body, caller: &Caller) -> Value {
-    let is_over = body.expires_at_millis().is_some_and(|end| end <= now());
+fn shown(object: &Object, body: &Body, standing: Standing, caller: &Caller) -> Value {
+    let status = match body.expires_at_millis().is_some_and(|end| end <= now()) {
+        true => "expired",
+        false if standing.exhausted => "exhausted",
+        false => &object.status,
+    };
     let mut defaults = json!(body.defaults);
     defaults["allow_config_override"] = body.defaults.allow_config_override.unwrap_or(true).into();
     let mut shown = json!({
@@ -494,7 +504,7 @@ fn shown(object: &Object, body: &Body, caller: &Caller) -> Value {
         "name": object.name,
         "type": body.kind.as_str(),
         "organisation_id": caller.organisation(),
-        "status": if is_over { "expired" } else { &object.status },
+        "status": status,
         "created_at": instant(object.created_at),
         "last_updated_at": instant(object.updated_at),
         "creation_mode": "api",
@@ -517,6 +527,7 @@ fn shown(object: &Object, body: &Body, caller: &Caller) -> Value {
         ("workspace_id", Some(object.workspace_id.clone()).filter(|id| !id.is_empty()).map(Value::from)),
         ("user_id", body.user_id.clone().map(Value::from)),
         ("usage_limits", usage_limits),
+        ("usage", standing.shown),
         ("expires_at", body.expires_at.clone().map(Value::from)),
         ("rotation_policy", body.rotation_policy.as_ref().map(|policy| json!(policy))),
         ("last_rotated_at", time(body.last_rotated_at)),

@@ -12,6 +12,7 @@ use super::{
     fields::{Fields, Given, Length},
     store::now,
 };
+use crate::model::{self, NANODOLLARS, Reset, Spent};
 
 /// Most of them for one object.
 const MAX_LIMITS: usize = 10;
@@ -55,6 +56,31 @@ pub struct RateLimit {
     pub unit: String,
     /// How many.
     pub value: u64,
+}
+
+// === impl UsageLimit ===
+
+impl UsageLimit {
+    /// The rule as data planes have it, which says in which period a moment lies.
+    pub fn rule(&self) -> model::UsageLimit {
+        let counts = if self.counts == "tokens" { Spent::Tokens } else { Spent::Cost };
+        let unit = if counts == Spent::Tokens { 1 } else { NANODOLLARS };
+        let reset = match (self.periodic_reset.as_deref(), self.periodic_reset_days) {
+            (Some("weekly"), _) => Reset::Weekly,
+            (Some(_), _) => Reset::Monthly,
+            (None, Some(days)) => Reset::Days(days),
+            (None, None) => Reset::Never,
+        };
+        let next = self.next_usage_reset_at.as_deref().and_then(|at| OffsetDateTime::parse(at, &Rfc3339).ok());
+        model::UsageLimit {
+            counts,
+            limit: units(self.credit_limit.as_ref(), unit).unwrap_or(u64::MAX),
+            alert_threshold: units(self.alert_threshold.as_ref(), unit),
+            reset,
+            next_reset_at: next.map(model::next_midnight),
+            reset_at: 0,
+        }
+    }
 }
 
 /// `usage_limits`, checked.
@@ -184,6 +210,17 @@ fn amount(row: &mut Fields<'_>, key: &'static str, most: f64) -> Option<Number> 
         row.fault(key, format_args!("must be above 0 and at most {most:.0}"));
     }
     fits.then_some(amount)
+}
+
+/// `amount` of what is counted in `unit`s. It was checked to be in range.
+fn units(amount: Option<&Number>, unit: u64) -> Option<u64> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "in range"
+    )]
+    Some((amount?.as_f64()? * unit as f64).round() as u64)
 }
 
 /// When a limit starts anew for the first time, if it does by itself.

@@ -84,7 +84,7 @@ pub async fn delete(
 }
 
 fn shown(caller: &Caller, found: &Found) -> Value {
-    let Found { object, body, integration, workspace } = found;
+    let Found { object, body, integration, workspace, standing } = found;
     let mut shown = without_nulls(json!({
         "id": object.id,
         "organisation_id": caller.organisation(),
@@ -92,10 +92,11 @@ fn shown(caller: &Caller, found: &Found) -> Value {
         "workspace_name": workspace,
         "slug": object.slug,
         "name": object.name,
-        "status": body.status(object),
+        "status": body.status(object, standing),
         "integration_id": integration,
         "ai_provider_id": body.provider,
         "usage_limits": body.usage_limits,
+        "usage": standing.shown,
         "last_reset_at": body.usage_reset_at.map(instant),
         "created_at": instant(object.created_at),
         "last_updated_at": instant(object.updated_at),

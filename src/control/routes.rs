@@ -21,7 +21,7 @@ use super::{
     openapi::{Api, get, post},
     provider,
     refusal::Cause,
-    secret_reference, virtual_key, workspace,
+    secret_reference, usage, virtual_key, workspace,
 };
 
 /// SDKs repeat a call that failed with 5xx, unless the answer has it.
@@ -50,6 +50,7 @@ pub(super) fn routes(control: Arc<Control>) -> Router {
 pub(super) fn api() -> Api {
     Api::default()
         .route(SNAPSHOT, get(feed::snapshot))
+        .route("/usage", post(usage::report))
         .route("/data-planes", get(data_plane::list).post(data_plane::create))
         .route("/data-planes/{name}", get(data_plane::read).delete(data_plane::delete))
         .route("/data-planes/{name}/rotate", post(data_plane::rotate))

@@ -9,10 +9,12 @@ mod object;
 mod schema;
 mod sql;
 mod tenant;
+mod usage;
 mod write;
 
 pub use object::{Kind, Object, now};
 pub use tenant::{Filter, Found, Page, Record, RecordFilter, Revision, Tenant, User};
+pub use usage::{Tally, Used};
 pub use write::{Action, Change, Hash, KEPT_VERSIONS, Write};
 
 use std::{collections::HashMap, fmt, path::PathBuf};
@@ -251,6 +253,16 @@ impl Store {
     pub async fn write(&self, organisation: &str, actor: &str) -> Result<Write, StoreError> {
         let tenant = Tenant::new(organisation, self.database.begin().await?);
         Write::begin(tenant, actor, self.changes.clone()).await
+    }
+
+    /// Begins to count the report `sequence` of `reporter`, after every write of `organisation` that is under way; `None` when
+    /// it was counted already.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn tally(&self, organisation: &str, reporter: &str, sequence: i64) -> Result<Option<Tally>, StoreError> {
+        let tenant = Tenant::new(organisation, self.database.begin().await?);
+        Tally::begin(tenant, reporter, sequence).await
     }
 
     /// Waits until every connection is closed.

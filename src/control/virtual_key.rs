@@ -26,6 +26,7 @@ use super::{
     sealing::Fed,
     slug,
     store::{Action, Change, Filter, Kind, Object, Tenant, now},
+    usage::{self, Standing},
 };
 use crate::model::EntityKind;
 
@@ -96,6 +97,8 @@ pub(super) struct Found {
     pub(super) integration: Option<String>,
     /// Name of its workspace.
     pub(super) workspace: Option<String>,
+    /// How far it is with its budget.
+    pub(super) standing: Standing,
 }
 
 /// The integration that a virtual key inherits from.
@@ -174,9 +177,13 @@ impl Body {
     }
 
     /// `active`, or what it is instead.
-    pub(super) fn status<'a>(&self, object: &'a Object) -> &'a str {
+    pub(super) fn status<'a>(&self, object: &'a Object, standing: &Standing) -> &'a str {
         let expired = self.expires_at.as_deref().and_then(limits::millis).is_some_and(|end| end <= now());
-        if expired { "expired" } else { &object.status }
+        match expired {
+            true => "expired",
+            false if standing.exhausted => "exhausted",
+            false => &object.status,
+        }
     }
 }
 
@@ -351,6 +358,7 @@ pub(super) async fn change(
     body.is_default = false;
     if fields.toggle("reset_usage").value() == Some(true) {
         body.usage_reset_at = Some(write.at());
+        write.forget_usage(&object).await?;
     }
     let mut context = Context { control, caller, tenant: &mut write };
     let address_changed = body.take(&mut fields, &mut object, &mut context).await?;
@@ -443,11 +451,12 @@ async fn around(
         "" => None,
         id => name(Kind::Workspace, id).await?,
     };
-    Ok(Found { object, body, integration, workspace })
+    let standing = usage::standing(tenant, &object, body.usage_limits.as_slice()).await?;
+    Ok(Found { object, body, integration, workspace, standing })
 }
 
 fn shown(caller: &Caller, found: &Found) -> Value {
-    let Found { object, body, integration, workspace } = found;
+    let Found { object, body, integration, workspace, standing } = found;
     let mut shown = without_nulls(json!({
         "id": object.id,
         "organisation_id": caller.organisation(),
@@ -455,7 +464,7 @@ fn shown(caller: &Caller, found: &Found) -> Value {
         "workspace_name": workspace,
         "slug": object.slug,
         "name": object.name,
-        "status": body.status(object),
+        "status": body.status(object, standing),
         // Lists of Portkey's have the first, details the second.
         "provider": body.provider,
         "ai_provider_name": body.provider,
@@ -465,6 +474,7 @@ fn shown(caller: &Caller, found: &Found) -> Value {
         "masked_api_key": body.fields.key_mask(),
         "secret_mappings": body.fields.shown_mappings(),
         "usage_limits": body.usage_limits,
+        "usage": standing.shown,
         "last_reset_at": body.usage_reset_at.map(instant),
         "created_at": instant(object.created_at),
         "last_updated_at": instant(object.updated_at),

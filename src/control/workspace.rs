@@ -264,6 +264,7 @@ pub async fn update(
     body.take(&mut fields, &mut object.name);
     if fields.toggle("reset_usage").value() == Some(true) {
         body.usage_reset_at = Some(write.at());
+        write.forget_usage(&object).await?;
     }
     let config = body.defaults.find_config(&mut fields, &mut write, &object, before.as_deref()).await?;
     fields.finish()?;

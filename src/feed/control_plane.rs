@@ -18,8 +18,10 @@ mod document;
 mod held;
 mod kept;
 mod order;
+mod report;
 
 pub use client::Address;
+pub use report::{Reporter, Untold};
 
 use std::{
     fmt, mem,

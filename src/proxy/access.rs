@@ -208,6 +208,7 @@ impl Access {
                     | Denied::ConfigOverride { .. }
                     | Denied::RateLimited { .. }
                     | Denied::BudgetExhausted { .. }
+                    | Denied::Session { .. }
                     | Denied::Uncounted
                     | Denied::Metadata => info!(%request_id, code, client, error, "A client was not let in."),
                 }

@@ -184,6 +184,13 @@ fn client(denied: &Denied) -> Answer {
             let until = over_at.map(|at| format!("; it starts anew on {}", at.date())).unwrap_or_default();
             answer(Code::BudgetExhausted, format!("the {} has used up its {what}{until}", account_name(account.kind)))
         }
+        Denied::Session { account } => answer(
+            Code::SessionNotMetered,
+            format!(
+                "tokens or money of the {} are limited, and not counted in WebSocket sessions",
+                account_name(account.kind)
+            ),
+        ),
         Denied::Uncounted => answer(Code::Overloaded, "limits cannot be counted for the moment"),
         Denied::Metadata => answer(Code::InvalidConfig, "Invalid config passed: x-portkey-metadata is one JSON object"),
     }

@@ -340,7 +340,8 @@ async fn a_session_that_cannot_be_counted_is_refused() {
     let call = call.header("x-portkey-provider", "@shared").header("connection", "upgrade");
     let call = call.header("upgrade", "websocket").header("sec-websocket-version", "13");
     let reply = call.header("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA==").send().await;
-    assert_eq!((reply.status, reply.code()), (502, Some("reference_misconfigured")), "{reply:?}");
+    assert_eq!((reply.status, reply.code()), (403, Some("session_not_metered")), "{reply:?}");
+    assert!(reply.text().contains("tokens or money of the API key"), "{reply:?}");
     world.logged("cannot be counted in WebSocket sessions").await;
     assert!(world.gateway.seen().is_empty());
 }

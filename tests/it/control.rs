@@ -14,5 +14,6 @@ mod mappings;
 mod secret_references;
 mod stage;
 mod start;
+mod usage;
 mod virtual_keys;
 mod workspaces;

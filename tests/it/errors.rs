@@ -40,7 +40,7 @@ const CONTRACT: [(u16, &[&str]); 13] = [
         ],
     ),
     (401, &["unauthorized"]),
-    (403, &["destination_not_allowed", "scope_not_allowed", "entity_inactive"]),
+    (403, &["destination_not_allowed", "scope_not_allowed", "session_not_metered", "entity_inactive"]),
     (404, &["not_found"]),
     (408, &["request_timeout"]),
     (412, &["budget_exhausted"]),

@@ -278,7 +278,7 @@ async fn a_webhook_is_told_once_of_each_line_and_again_after_a_failure() {
     let head = http::Request::post("/v1/chat/completions").header("x-portkey-api-key", "pk-one").body(()).unwrap();
     let client = clients.authenticate(&mut head.into_parts().0, &snapshot).unwrap();
     for _ in 0..5 {
-        let admission = clients.admit(&client, &[], &snapshot).await;
+        let admission = clients.admit(&client, &[], &snapshot, false).await;
         let tokens = Tokens { input: 30, ..Tokens::default() };
         if let Ok(admission) = admission {
             clients.settle(&admission, &Usage { tokens, ..Usage::default() }, None);

@@ -17,10 +17,7 @@ use super::{
     Add, Check, Counter,
     shared::{Row, Told},
 };
-use crate::{
-    clients::window::Window,
-    model::{Account, Snapshot},
-};
+use crate::model::{Account, Snapshot, Window};
 
 /// Locks. Twice as many as a large machine has cores.
 const SHARDS: usize = 64;

@@ -25,7 +25,10 @@ use tracing::{info, warn};
 
 use self::store::Store;
 use super::Counter;
-use crate::{clients::window::Window, metric::Metrics, metric::OutcomeLabels};
+use crate::{
+    metric::{Metrics, OutcomeLabels},
+    model::Window,
+};
 
 /// `limits.redis.*`.
 #[derive(Clone, Debug)]

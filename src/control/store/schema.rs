@@ -6,7 +6,8 @@ use super::{
 };
 
 /// Every step there is; its number is its place, from 1. Only ever added to.
-const STEPS: [&str; 2] = [include_str!("0001_objects.sql"), include_str!("0002_schedule.sql")];
+const STEPS: [&str; 3] =
+    [include_str!("0001_objects.sql"), include_str!("0002_schedule.sql"), include_str!("0003_usage.sql")];
 
 /// The newest schema this build knows.
 pub(super) const NEWEST: i64 = STEPS.len() as i64;

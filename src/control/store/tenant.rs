@@ -6,6 +6,7 @@ use super::{
     Hash, Head, Kind, Object, StoreError,
     object::columns,
     sql::{Arg, Row, Transaction},
+    usage::Used,
 };
 
 /// Longest name, in characters; what is longer is a part of none. Databases bound their patterns, too.
@@ -392,6 +393,18 @@ impl Tenant {
             WHERE organisation_id = $1 AND kind = $2 AND object_id = $3 ORDER BY expires_at, hash";
         let args = [Arg::Text(&self.organisation), object.kind.as_str().into(), (&object.id).into()];
         self.tx.rows(SQL, &args).await?.iter().map(Hash::from_row).collect()
+    }
+
+    /// What `object` has used by day, in days since 1970, the earliest first; 0 stands for all the days before.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn usage(&mut self, object: &Object) -> Result<Vec<(i64, Used)>, StoreError> {
+        const SQL: &str = "SELECT day, requests, tokens, cost FROM usage \
+            WHERE organisation_id = $1 AND kind = $2 AND object_id = $3 ORDER BY day";
+        let args = [Arg::Text(&self.organisation), object.kind.as_str().into(), (&object.id).into()];
+        let rows = self.tx.rows(SQL, &args).await?;
+        rows.iter().map(|row| Ok((row.number(0)?, Used::from_row(row, 1)?))).collect()
     }
 
     /// What `object` has been, the latest first.

@@ -202,6 +202,18 @@ impl Write {
         Ok(())
     }
 
+    /// Forgets what `object` has used.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn forget_usage(&mut self, object: &Object) -> Result<(), StoreError> {
+        let organisation = self.tenant.organisation().to_owned();
+        let args = [Arg::Text(&organisation), object.kind.as_str().into(), (&object.id).into()];
+        let sql = "DELETE FROM usage WHERE organisation_id = $1 AND kind = $2 AND object_id = $3";
+        self.tenant.tx.execute(sql, &args).await?;
+        Ok(())
+    }
+
     /// When the control plane has to see to `object` by itself; `None` = never.
     ///
     /// # Errors

@@ -10,9 +10,10 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, StatusCode,
-    header::{AUTHORIZATION, ETAG, IF_NONE_MATCH, RETRY_AFTER},
+    header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER},
 };
 use rustls::{
     ClientConfig, RootCertStore,
@@ -138,6 +139,41 @@ impl Client {
 
     /// Asks once.
     pub(super) async fn fetch(&mut self, ask: &Ask) -> Result<Fetched, FetchError> {
+        let (http, authorisation, keys) = self.ready().await?;
+        let url = self.address.snapshot(ask).ok_or_else(|| FetchError::Setup("its URL is no base".to_owned()))?;
+        let mut request = http.get(url).header(AUTHORIZATION, authorisation);
+        if !ask.known.is_empty() {
+            request = request.header(IF_NONE_MATCH, ask.known.join(", "));
+        }
+        let answered = timeout(ask.wait + HEAD, request.send()).await.map_err(|_| FetchError::Timeout)?;
+        let response = answered.map_err(|error| FetchError::Unreachable(cause(&error)))?;
+        match response.status() {
+            StatusCode::NOT_MODIFIED => Ok(Fetched::Unchanged),
+            StatusCode::OK => {
+                let read = timeout(BODY, self.read(response)).await.map_err(|_| FetchError::Timeout)?;
+                Ok(Fetched::Update(read?, keys))
+            }
+            StatusCode::UNAUTHORIZED => Err(FetchError::Unauthorised),
+            status => Err(FetchError::Status(status.as_u16(), retry_after(response.headers()))),
+        }
+    }
+
+    /// Tells once what has been used.
+    pub(super) async fn report(&mut self, report: Bytes) -> Result<(), FetchError> {
+        let (http, authorisation, _) = self.ready().await?;
+        let url = self.address.url.join("/v1/usage").map_err(|_| FetchError::Setup("its URL is no base".to_owned()))?;
+        let request = http.post(url).header(AUTHORIZATION, authorisation).header(CONTENT_TYPE, "application/json");
+        let answered = timeout(HEAD, request.body(report).send()).await.map_err(|_| FetchError::Timeout)?;
+        let response = answered.map_err(|error| FetchError::Unreachable(cause(&error)))?;
+        match response.status() {
+            status if status.is_success() => Ok(()),
+            StatusCode::UNAUTHORIZED => Err(FetchError::Unauthorised),
+            status => Err(FetchError::Status(status.as_u16(), retry_after(response.headers()))),
+        }
+    }
+
+    /// A client by the files as they are now, what it shows, and the keys that answers are checked with.
+    async fn ready(&mut self) -> Result<(reqwest::Client, HeaderValue, Option<Vec<VerifyingKey>>), FetchError> {
         let address = self.address.clone();
         let known = self.http.as_ref().map(|(authorities, _)| authorities.clone());
         let ready = move || {
@@ -157,22 +193,7 @@ impl Client {
             (Some(http), _) => self.http.insert((authorities, http)).1.clone(),
             (None, None) => return Err(FetchError::Setup("there is no client".to_owned())),
         };
-        let url = self.address.snapshot(ask).ok_or_else(|| FetchError::Setup("its URL is no base".to_owned()))?;
-        let mut request = http.get(url).header(AUTHORIZATION, authorisation);
-        if !ask.known.is_empty() {
-            request = request.header(IF_NONE_MATCH, ask.known.join(", "));
-        }
-        let answered = timeout(ask.wait + HEAD, request.send()).await.map_err(|_| FetchError::Timeout)?;
-        let response = answered.map_err(|error| FetchError::Unreachable(cause(&error)))?;
-        match response.status() {
-            StatusCode::NOT_MODIFIED => Ok(Fetched::Unchanged),
-            StatusCode::OK => {
-                let read = timeout(BODY, self.read(response)).await.map_err(|_| FetchError::Timeout)?;
-                Ok(Fetched::Update(read?, keys))
-            }
-            StatusCode::UNAUTHORIZED => Err(FetchError::Unauthorised),
-            status => Err(FetchError::Status(status.as_u16(), retry_after(response.headers()))),
-        }
+        Ok((http, authorisation, keys))
     }
 
     async fn read(&self, mut response: reqwest::Response) -> Result<Answer, FetchError> {

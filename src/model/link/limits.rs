@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
-use time::{Duration, OffsetDateTime, Time, UtcOffset};
 
 use super::{api_key::instant, findings::Report};
 use crate::model::{
     Account, AccountKind, Counted, NANODOLLARS, RateLimit, RateUnit, Reset, Spent, UsageLimit,
     raw::{self, Given},
+    window::next_midnight,
 };
 
 /// Largest `credit_limit`, in dollars or tokens; sums of it fit every counter.
@@ -159,14 +159,7 @@ fn usage_limit(raw: &RawValue, report: &mut Report<'_>) -> Option<UsageLimit> {
         limit: limit.unwrap_or(u64::MAX),
         alert_threshold,
         reset,
-        next_reset_at: next.map(midnight),
+        next_reset_at: next.map(next_midnight),
         reset_at: 0,
     })
-}
-
-/// The midnight of UTC at or after `instant`.
-fn midnight(instant: OffsetDateTime) -> OffsetDateTime {
-    let utc = instant.to_offset(UtcOffset::UTC);
-    let midnight = utc.replace_time(Time::MIDNIGHT);
-    if midnight < utc { midnight.checked_add(Duration::DAY).unwrap_or(midnight) } else { midnight }
 }

@@ -66,6 +66,8 @@ codes! {
     ScopeNotAllowed = "scope_not_allowed", FORBIDDEN;
     /// The request tries to choose where a credential goes.
     DestinationNotAllowed = "destination_not_allowed", FORBIDDEN;
+    /// Tokens or money of an account are limited, and nobody counts them in a WebSocket session.
+    SessionNotMetered = "session_not_metered", FORBIDDEN;
     /// The entity is not active, or has expired.
     EntityInactive = "entity_inactive", FORBIDDEN;
     /// The path is not served.

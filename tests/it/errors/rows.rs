@@ -184,6 +184,21 @@ pub const ROWS: &[Row] = &[
         ..ORDINARY
     },
     Row {
+        code: "session_not_metered",
+        cause: "a WebSocket of an API key with a budget",
+        change: |setup| {
+            with_keys(setup);
+            let budget = key("budget", json!({"usage_limits": {"credit_limit": 1}}));
+            setup.snapshot.as_mut().unwrap()["api_keys"].as_array_mut().unwrap().push(budget);
+        },
+        ask: Ask::Raw(
+            "GET /v1/realtime HTTP/1.1\r\nhost: s\r\nauthorization: Bearer pk-budget\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+        ),
+        message: "tokens or money of the API key are limited, and not counted in WebSocket sessions",
+        log: &[("client", "budget")],
+        ..ORDINARY
+    },
+    Row {
         code: "rate_limited",
         cause: "an API key that may ask for nothing",
         change: |setup| {

@@ -27,8 +27,8 @@ use zeroize::Zeroizing;
 
 use super::{Row, Told};
 use crate::{
-    clients::{limits::Counter, window::Window},
-    model::{Counted, RateUnit, Reset, Spent},
+    clients::limits::Counter,
+    model::{Counted, RateUnit, Reset, Spent, Window},
 };
 
 /// Largest file, in bytes.

@@ -5,9 +5,9 @@
 //! by hand begins a window anew within its edges.
 //! Source: Portkey's limits (fixed windows; weekly budgets of keys and workspaces begin on Sunday).
 
-use time::{Date, Month, OffsetDateTime, Time};
+use time::{Date, Duration, Month, OffsetDateTime, Time, UtcOffset};
 
-use crate::model::{RateUnit, Reset, UsageLimit};
+use super::{RateUnit, Reset, UsageLimit};
 
 const DAY: i64 = 86_400;
 const WEEK: i64 = 7 * DAY;
@@ -93,6 +93,13 @@ impl Window {
         let (start, end) = (first(year, month), first(next_year, month.next()));
         Self { start: start.unwrap_or(i64::MIN), end: end.unwrap_or(i64::MAX), reset_at: 0 }
     }
+}
+
+/// The midnight of UTC at or after `instant`.
+pub fn next_midnight(instant: OffsetDateTime) -> OffsetDateTime {
+    let utc = instant.to_offset(UtcOffset::UTC);
+    let midnight = utc.replace_time(Time::MIDNIGHT);
+    if midnight < utc { midnight.checked_add(Duration::DAY).unwrap_or(midnight) } else { midnight }
 }
 
 #[cfg(test)]

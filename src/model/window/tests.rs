@@ -1,7 +1,7 @@
 //! Edges of windows by table, and what holds for all of them.
 
 use proptest::prelude::*;
-use time::{Duration, UtcOffset, Weekday, format_description::well_known::Rfc3339};
+use time::{Weekday, format_description::well_known::Rfc3339};
 
 use super::*;
 use crate::model::Spent;
