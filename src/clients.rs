@@ -274,6 +274,20 @@ impl fmt::Debug for Clock {
 // === impl Denied ===
 
 impl Denied {
+    /// Whose limit it was that had no room.
+    pub fn full(&self) -> Option<&Arc<Account>> {
+        match self {
+            Self::RateLimited { account, .. } | Self::BudgetExhausted { account, .. } => Some(account),
+            Self::Unauthorized { .. }
+            | Self::Misconfigured { .. }
+            | Self::Scope { .. }
+            | Self::ConfigOverride { .. }
+            | Self::Session { .. }
+            | Self::Uncounted
+            | Self::Metadata => None,
+        }
+    }
+
     /// Id of the key, if it is known; for the log.
     pub fn key(&self) -> Option<&str> {
         match self {

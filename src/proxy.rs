@@ -64,14 +64,14 @@ use self::{
     websocket::{Handshake, Sessions},
 };
 use crate::{
-    clients::Clients,
+    clients::{Admission, Client, Clients},
     dialect::{
         PlanError,
-        portkey::{PeekKind, Plan, Portkey, Route},
+        portkey::{BodyPeek, PeekKind, Plan, Portkey, Route},
     },
     feed::Feed,
     metric::Metrics,
-    model::Snapshot,
+    model::{Entity, Snapshot},
     resolve::{Resolver, SlotStatus, Uses},
     secret::Credential,
     trace::Tracer,
@@ -206,9 +206,8 @@ impl Proxy {
         let kind = self.dialect.peek_kind(&head);
         let Limits { model_peek_bytes, head_timeout, .. } = self.limits;
         let (peek, body) = Peeked::read(body, &kind, model_peek_bytes, head_timeout, &self.peeked).await?;
-        let plan = self.dialect.plan(&head, &peek, &snapshot, &client.caller, OffsetDateTime::now_utc())?;
-        access.planned(&plan);
-        let admission = self.clients.admit(&client, &plan.entities, &snapshot, handshake.is_some()).await?;
+        let request = (&head, &peek);
+        let (plan, admission) = self.admit(request, &client, &snapshot, handshake.is_some(), access).await?;
         let quota = admission.quota;
         let resolved = self.waiting.bound(&plan.mappings, self.resolver.resolve(&plan.mappings)).await?;
         access.resolved(&resolved);
@@ -267,6 +266,40 @@ impl Proxy {
             None => response.map(|body| ResponseBody::stream(body, None)),
         };
         Ok(response.map(|body| body.billed(bill)))
+    }
+
+    /// A plan for the request, and its admission. Targets of a config that have no room are left out where others stand in.
+    async fn admit(
+        &self,
+        (head, peek): (&Parts, &BodyPeek),
+        client: &Client,
+        snapshot: &Snapshot,
+        session: bool,
+        access: &mut Access,
+    ) -> Result<(Plan, Admission), Refusal> {
+        let mut full: Vec<(Arc<Entity>, u16)> = Vec::new();
+        loop {
+            let now = OffsetDateTime::now_utc();
+            let plan = self.dialect.plan_without(head, peek, snapshot, &client.caller, now, &full)?;
+            access.planned(&plan);
+            let denied = match self.clients.admit(client, &plan.entities, snapshot, session).await {
+                Ok(admission) => return Ok((plan, admission)),
+                Err(denied) => denied,
+            };
+            let account = denied.full();
+            let is_full = |entity: &&Arc<Entity>| {
+                let own = entity.account.as_ref();
+                own.zip(account).is_some_and(|(own, full)| Arc::ptr_eq(own, full))
+            };
+            let found = plan.entities.iter().find(is_full).cloned();
+            match found.filter(|found| !full.iter().any(|(known, _)| Arc::ptr_eq(known, found))) {
+                Some(found) if plan.entities.len() > 1 => {
+                    let refusal = Refusal::from(denied);
+                    full.push((found, refusal.status().as_u16()));
+                }
+                Some(_) | None => return Err(denied.into()),
+            }
+        }
     }
 
     /// Puts credentials on the head of a request, and remembers them for the reply.

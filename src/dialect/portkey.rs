@@ -188,7 +188,24 @@ impl Portkey {
         caller: &Caller,
         now: OffsetDateTime,
     ) -> Result<Plan, PlanError> {
-        planner::Request { settings: &self.settings, head, peek, snapshot, caller, now }.plan()
+        self.plan_without(head, peek, snapshot, caller, now, &[])
+    }
+
+    /// As [`Portkey::plan`], without the targets of a config that name something in `full`, where a fallback or a load balancer
+    /// has others: what has no room for the request, and the status that it would be answered with.
+    ///
+    /// # Errors
+    /// [`PlanError`].
+    pub fn plan_without(
+        &self,
+        head: &Parts,
+        peek: &BodyPeek,
+        snapshot: &Snapshot,
+        caller: &Caller,
+        now: OffsetDateTime,
+        full: &[(Arc<Entity>, u16)],
+    ) -> Result<Plan, PlanError> {
+        planner::Request { settings: &self.settings, head, peek, snapshot, caller, now, full }.plan()
     }
 
     /// Strips, then sets. `credentials` stand in the order of [`Plan::mappings`].

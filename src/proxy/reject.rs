@@ -11,7 +11,7 @@ use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Response,
+    HeaderName, HeaderValue, Response, StatusCode,
     header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde_json::json;
@@ -93,6 +93,11 @@ impl Refusal {
     /// The error code, for logs and metrics.
     pub fn code(&self) -> &'static str {
         self.answer().code.as_str()
+    }
+
+    /// The status that the client receives.
+    pub fn status(&self) -> StatusCode {
+        self.answer().code.status()
     }
 
     /// What the client receives.

@@ -233,7 +233,7 @@ async fn virtual_keys_and_workspaces_have_limits_of_the_same_kind() {
 async fn of_several_virtual_keys_the_one_that_was_used_is_charged() {
     let mut setup = setup(vec![key("one", json!({}))]);
     let keys = setup.snapshot.as_mut().unwrap()["virtual_keys"].as_array_mut().unwrap();
-    for (at, value) in [(0, 9), (1, 1), (2, 9)] {
+    for (at, value) in [(0, 3), (1, 1), (2, 9)] {
         keys[at]["rate_limits"] = json!([{"type": "requests", "unit": "rpd", "value": value}]);
     }
     let (world, _) = world(setup).await;
@@ -242,14 +242,20 @@ async fn of_several_virtual_keys_the_one_that_was_used_is_charged() {
         let call = world.post("/v1/chat/completions").header("x-portkey-api-key", "pk-one");
         call.header("x-portkey-config", &config.to_string()).json(&json!({"model": "gpt-4o"})).send()
     };
-    // The first target answers as often as it is asked, the second once.
-    for (used, status) in [(0, 200), (0, 200), (1, 200), (0, 429)] {
+    // The first target has room for three, the second for one; what has none is left out, and the other one stands in.
+    let config =
+        || -> Value { serde_json::from_str(world.gateway.last().header("x-portkey-config").unwrap()).unwrap() };
+    for (used, status, targets) in [(0, 200, 2), (0, 200, 2), (1, 200, 2), (0, 200, 1), (0, 429, 1)] {
         world.gateway.answer(move |_| {
             json_answer(DOCUMENT).header("x-portkey-last-used-option-index", format!("config.targets[{used}]"))
         });
         let reply = ask().await;
-        assert_eq!(reply.status, status, "{used}: {reply:?}");
+        assert_eq!(reply.status, status, "{used} {targets}: {reply:?}");
+        let config = config();
+        assert_eq!(config["targets"].as_array().unwrap().len(), targets, "{config}");
+        assert_eq!(config["targets"][0]["api_key"], "sk-shared", "{config}");
     }
+    assert_eq!(world.gateway.seen().len(), 4, "what nobody has room for is not sent");
 }
 
 #[tokio::test]

@@ -92,6 +92,16 @@ impl<'c> Tree<'c> {
         }
     }
 
+    /// Takes out the leaves that cannot be used, for which `status_of` has the status they would be answered with, where another
+    /// target stands in for them. Where none is left nothing is taken out.
+    pub(super) fn without(&mut self, status_of: &impl Fn(&str) -> Option<u16>) {
+        if !self.root.is_lost(status_of) {
+            self.root.thin(status_of);
+            self.leaves = 0;
+            self.root.number(&mut self.leaves);
+        }
+    }
+
     /// Every leaf, in order.
     pub(super) fn leaves(&self) -> Vec<(&Target<'c>, Leaf<'c>)> {
         let mut leaves = Vec::with_capacity(self.leaves);
@@ -115,6 +125,43 @@ impl<'c> Target<'c> {
     /// The text of the field `snake`; an empty one counts as absent.
     pub(super) fn text(&self, snake: &str) -> Option<&'c str> {
         self.get(snake).and_then(Node::text).filter(|text| !text.is_empty())
+    }
+
+    /// Whether nothing that can be used is below this node, or it may not be taken out of where it stands.
+    fn is_lost(&self, status_of: &impl Fn(&str) -> Option<u16>) -> bool {
+        match &self.shape {
+            Shape::Leaf(leaf) => leaf.slug.and_then(status_of).is_some(),
+            Shape::Router(targets) => targets.iter().all(|target| target.is_lost(status_of)),
+        }
+    }
+
+    /// Takes out of each router what is lost and for which another target stands in.
+    fn thin(&mut self, status_of: &impl Fn(&str) -> Option<u16>) {
+        let strategy = self.get("strategy");
+        let Shape::Router(targets) = &mut self.shape else { return };
+        if !targets.iter().all(|target| target.is_lost(status_of)) {
+            targets.retain(|target| !(target.is_lost(status_of) && stands_in(strategy, target.status(status_of))));
+        }
+        targets.iter_mut().for_each(|target| target.thin(status_of));
+    }
+
+    /// What this node would be answered with, if it is lost: the status of its last leaf, which is the last that is tried.
+    fn status(&self, status_of: &impl Fn(&str) -> Option<u16>) -> Option<u16> {
+        match &self.shape {
+            Shape::Leaf(leaf) => leaf.slug.and_then(status_of),
+            Shape::Router(targets) => targets.last().and_then(|target| target.status(status_of)),
+        }
+    }
+
+    /// Numbers the leaves anew, from `next` on.
+    fn number(&mut self, next: &mut usize) {
+        match &mut self.shape {
+            Shape::Leaf(leaf) => {
+                leaf.index = *next;
+                *next += 1;
+            }
+            Shape::Router(targets) => targets.iter_mut().for_each(|target| target.number(next)),
+        }
     }
 
     /// Calls `visit` for this node and every node below it, in order.
@@ -190,6 +237,24 @@ impl Reader {
     }
 }
 
+/// Whether a router with this strategy uses another target instead of one that answers with `status`.
+fn stands_in(strategy: Option<&Node<'_>>, status: Option<u16>) -> bool {
+    let mode = strategy.and_then(|strategy| strategy.member("mode")).and_then(Node::text);
+    match mode {
+        Some("loadbalance") => true,
+        Some("fallback") => {
+            let members = strategy.and_then(Node::members).into_iter().flatten();
+            let mut named = members.filter(|(name, _)| key::is_field(&key::camel(name), "on_status_codes"));
+            let codes = named.next().and_then(|(_, codes)| codes.items());
+            let is_status =
+                |code: &Node<'_>| matches!(code, Node::Number(code) if code.as_f64() == status.map(f64::from));
+            // Without a list, any status but a success.
+            codes.is_none_or(|codes| codes.iter().any(is_status))
+        }
+        Some(_) | None => false,
+    }
+}
+
 fn is_bounded(attempts: &Node<'_>) -> bool {
     match attempts {
         Node::Null => true,
@@ -259,6 +324,39 @@ mod tests {
             let expected =
                 expected.into_iter().map(|(slug, model)| (slug.map(str::to_owned), model.map(str::to_owned)));
             assert_eq!(names(config), Ok(expected.collect()), "{config}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_taken_out_where_another_stands_in() {
+        let fallback = |codes: &str, targets: &str| {
+            format!(r#"{{"strategy":{{"mode":"fallback"{codes}}},"targets":[{targets}]}}"#)
+        };
+        let balance = |targets: &str| format!(r#"{{"strategy":{{"mode":"loadbalance"}},"targets":[{targets}]}}"#);
+        let single = |targets: &str| format!(r#"{{"strategy":{{"mode":"single"}},"targets":[{targets}]}}"#);
+        let (a, b, x) = (r#"{"provider":"@a"}"#, r#"{"virtual_key":"b"}"#, r#"{"provider":"@x"}"#);
+        let abx = format!("{a},{b},{x}");
+        for (config, left) in [
+            (fallback("", &abx), "bx"),
+            (fallback(r#","on_status_codes":[500,412]"#, &abx), "bx"),
+            (fallback(r#","onStatusCodes":[500]"#, &abx), "abx"),
+            (balance(&abx), "bx"),
+            (single(&abx), "abx"),
+            (fallback("", &format!("{a},{a}")), "aa"),
+            (a.to_owned(), "a"),
+            (fallback("", &format!("{},{x}", balance(&format!("{a},{b}")))), "bx"),
+            (fallback("", &format!("{},{x}", balance(&format!("{a},{a}")))), "x"),
+            (fallback("", &format!("{},{x}", single(a))), "x"),
+            (single(&fallback("", &abx)), "bx"),
+        ] {
+            let node = Node::parse(&config).unwrap();
+            let mut tree = Tree::read(&node).unwrap();
+            tree.without(&|slug| (slug == "a").then_some(412));
+            let leaves = tree.leaves();
+            let slugs: String = leaves.iter().filter_map(|(_, leaf)| leaf.slug).collect();
+            assert_eq!(slugs, left, "{config}");
+            assert!(leaves.iter().enumerate().all(|(at, (_, leaf))| leaf.index == at), "{config}");
+            assert_eq!(tree.leaves, left.len(), "{config}");
         }
     }
 

@@ -43,6 +43,8 @@ pub(super) struct Request<'r> {
     pub(super) caller: &'r Caller,
     /// When.
     pub(super) now: OffsetDateTime,
+    /// What has no room for the request, and what it would be answered with.
+    pub(super) full: &'r [(Arc<Entity>, u16)],
 }
 
 /// What the body's and the query's `model` come to.
@@ -118,7 +120,10 @@ impl Request<'_> {
         stored: Option<&StoredConfig>,
     ) -> Result<Plan, PlanError> {
         containment::checks(config, self.settings)?;
-        let tree = Tree::read(config)?;
+        let mut tree = Tree::read(config)?;
+        if !self.full.is_empty() {
+            tree.without(&|slug| self.status_of(slug));
+        }
         let trust = if stored.is_some() && self.settings.trust_stored_configs { Trust::Stored } else { Trust::Request };
         if tree.is_authoritative() {
             let literals = stored.map(|_| config_mode::literals(&tree)).unwrap_or_default();
@@ -240,6 +245,12 @@ impl Request<'_> {
             query: None,
             action: Action::Pass { config, drop_provider },
         })
+    }
+
+    /// What a target that names `slug` would be answered with, if that has no room.
+    fn status_of(&self, slug: &str) -> Option<u16> {
+        let named = self.snapshot.entity(slug, self.caller).ok()?;
+        self.full.iter().find(|(entity, _)| Arc::ptr_eq(entity, named)).map(|(_, status)| *status)
     }
 
     /// Finds every slug, or reports all that name nothing usable.
