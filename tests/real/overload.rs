@@ -48,8 +48,10 @@ const STALL_SECS: u64 = 2;
 const SESSION_SECS: u64 = 2;
 /// What an attack may cost beyond what the sidecar had before, MiB. The largest, bodies that are looked into, has 60 of them.
 const MEMORY_MIB: u64 = 100;
-/// Beyond this, the other client was not left alone. Generous: machines that test are busy.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Beyond this for one request in a hundred, the other client was not left alone. Generous: machines that test are busy.
+const USUAL: Duration = Duration::from_secs(1);
+/// Nobody waits longer for anything. A burst of answers that fills every buffer has two cores of a debug build to itself for a while.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The sidecar, its gateway, and what the gateway has to do.
 pub struct Stage {
@@ -106,7 +108,7 @@ pub async fn is_bounded_attack_by_attack() {
         println!("| {what} | {held} | {grown} | {connections} | {others} |");
         assert!(grown < MEMORY_MIB, "{what}: {grown} MiB");
         assert!(connections as usize <= CONNECTIONS + 64, "{what}: {connections} connections");
-        assert!(others.longest < PATIENCE, "{what}: {others}");
+        assert!(others.usual() < USUAL && others.longest < PATIENCE, "{what}: {others}");
         stage.at_rest().await;
     }
     // The places themselves: whoever has none hears it at once, and probes do not need one.
@@ -162,7 +164,8 @@ impl Stage {
     /// What a well-behaved client sees while `attack` runs, and how that ended.
     async fn watched<T>(&self, attack: impl Future<Output = T>) -> (Victim, T) {
         let stop = Arc::new(AtomicBool::new(false));
-        let asking = tokio::spawn(Victim::ask(self.sidekey.address, Arc::clone(&stop)));
+        let victim = Victim::begin(self.sidekey.address).await;
+        let asking = tokio::spawn(Victim::go_on(victim, Arc::clone(&stop)));
         let (held, ()) = tokio::join!(attack, sleep(LEAST));
         stop.store(true, Relaxed);
         (asking.await.expect("every request is answered 200"), held)

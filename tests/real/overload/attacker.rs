@@ -43,29 +43,49 @@ pub struct Victim {
 // === impl Victim ===
 
 impl Victim {
-    /// Asks again and again over one connection until told to stop.
-    pub async fn ask(address: SocketAddr, stop: Arc<AtomicBool>) -> Self {
+    /// A client whose connection is there already: the first of its requests is answered.
+    pub async fn begin(address: SocketAddr) -> TcpStream {
         let mut stream = TcpStream::connect(address).await.expect("a connection");
+        ask(&mut stream).await;
+        stream
+    }
+
+    /// Asks again and again over its connection until told to stop.
+    pub async fn go_on(mut stream: TcpStream, stop: Arc<AtomicBool>) -> Self {
         let mut times = Vec::new();
         while !stop.load(Relaxed) {
-            let asked = Instant::now();
-            stream.write_all(b"GET /v1/models HTTP/1.1\r\nhost: s\r\n\r\n").await.expect("it is kept");
-            let answer = until(&mut stream, b"true}").await;
-            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-            times.push(asked.elapsed());
+            times.push(ask(&mut stream).await);
             sleep(Duration::from_millis(2)).await;
         }
         times.sort();
         let longest = *times.last().expect("one request");
         Self { times, longest }
     }
+
+    /// What ninety-nine of a hundred requests took at most.
+    pub fn usual(&self) -> Duration {
+        self.at(99)
+    }
+
+    fn at(&self, percent: usize) -> Duration {
+        self.times[(self.times.len() - 1) * percent / 100]
+    }
 }
 
 impl fmt::Display for Victim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = |percent: usize| self.times[(self.times.len() - 1) * percent / 100].as_secs_f64() * 1e3;
+        let at = |percent: usize| self.at(percent).as_secs_f64() * 1e3;
         write!(f, "{:.1}, {:.1}, {:.1}", at(50), at(99), at(100))
     }
+}
+
+/// One request of it, and how long it took.
+async fn ask(stream: &mut TcpStream) -> Duration {
+    let asked = Instant::now();
+    stream.write_all(b"GET /v1/models HTTP/1.1\r\nhost: s\r\n\r\n").await.expect("it is kept");
+    let answer = until(stream, b"true}").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    asked.elapsed()
 }
 
 // === the attacks ===
