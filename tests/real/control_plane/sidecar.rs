@@ -106,6 +106,8 @@ pub async fn serves_through_an_outage() {
     let (mut sidecar, listen, admin) = start(&control, &folder, upstream);
     until_ready(&mut sidecar, admin).await;
     Client::connect(listen).await.timed("@key-000001").await;
+    // It is kept after it is served: not so long that a restart needs care, but longer than a kill takes.
+    sidecar.until("known by its last-good file", async || folder.join("last-good").exists().then_some(())).await;
 
     control.kill().await;
     let mut client = Client::connect(listen).await;
