@@ -54,6 +54,8 @@ use crate::{
 const FIRST_SNAPSHOT: Duration = Duration::from_secs(10);
 /// How often the identity file is looked at.
 const IDENTITIES: Duration = Duration::from_secs(10);
+/// How often the control plane is told what is used.
+const REPORTS: Duration = Duration::from_secs(10);
 /// How long background tasks may take to end after serving has ended.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -141,7 +143,7 @@ impl Sidecar {
         let authenticates = config.clients.authenticates();
         let mut settings = config.clients;
         // Whoever has made the keys wants to know what is done with them.
-        settings.reports = matches!(config.snapshot, Some(Source::ControlPlane(_)));
+        settings.reports = matches!(config.snapshot, Some(Source::ControlPlane(_))).then_some(REPORTS);
         let clients = Arc::new(Clients::new(settings, Arc::clone(&metrics))?);
         let metered = Arc::clone(&metrics);
         let counting = Arc::clone(&clients);

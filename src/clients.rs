@@ -68,8 +68,8 @@ pub struct Settings {
     pub shared: Option<SharedSettings>,
     /// `limits.alerts.*`; `None` = log and metrics alone.
     pub alerts: Option<AlertSettings>,
-    /// Whether somebody is told what is used ([`Clients::report`]).
-    pub reports: bool,
+    /// How often somebody is told what is used ([`Clients::report`]); `None` = nobody is.
+    pub reports: Option<Duration>,
     /// What the time is.
     pub clock: Clock,
 }
@@ -100,8 +100,8 @@ pub struct Clients {
     clock: Clock,
     limits: Limits,
     prices: Prices,
-    /// What the control plane is told; `None` = there is none.
-    ledger: Option<Ledger>,
+    /// What the control plane is told, and how often; `None` = there is none.
+    ledger: Option<(Ledger, Duration)>,
     metrics: Arc<Metrics>,
 }
 
@@ -354,7 +354,7 @@ impl Clients {
         let shared = settings.shared.map(|shared| Shared::new(shared, Arc::clone(&metrics))).transpose()?;
         let alerts = settings.alerts.map(|alerts| Alerts::new(alerts, Arc::clone(&metrics))).transpose()?;
         let limits = Limits::new(shared, alerts, Arc::clone(&metrics));
-        let ledger = settings.reports.then(Ledger::default);
+        let ledger = settings.reports.map(|every| (Ledger::default(), every));
         Ok(Self { gate, clock: settings.clock, limits, prices, ledger, metrics })
     }
 
@@ -440,7 +440,7 @@ impl Clients {
             let requests = u64::from(at >= admission.counted);
             let amounts = Amounts { requests, tokens: usage.tokens.total(), cost };
             self.limits.settle(account, amounts, now);
-            if let Some(ledger) = &self.ledger {
+            if let Some((ledger, _)) = &self.ledger {
                 ledger.add(account, amounts, now);
             }
         }
@@ -453,8 +453,8 @@ impl Clients {
 
     /// Tells the control plane what is used until `end`, and then once more. Nothing to do where that is not set.
     pub async fn report(&self, to: Reporter, end: CancellationToken) {
-        if let Some(ledger) = &self.ledger {
-            ledger.report(to, end).await;
+        if let Some((ledger, every)) = &self.ledger {
+            ledger.report(to, *every, &self.metrics, end).await;
         }
     }
 

@@ -81,6 +81,8 @@ pub struct Metrics {
     pub usage_alerts: Family<CountedLabels, Counter>,
     /// Alerts for the webhook, by outcome (`delivered`, `failed`, `dropped`).
     pub usage_notifications: Family<OutcomeLabels, Counter>,
+    /// Reports of what is used, by outcome (`delivered`, `failed`: told again, `refused`: lost).
+    pub usage_reports: Family<OutcomeLabels, Counter>,
     /// 1 while counters of limits are shared with other replicas.
     pub limits_shared: Gauge,
     /// Exchanges with the store of shared counters, by outcome (`ok`, `error`, `timeout`).
@@ -214,6 +216,7 @@ impl Metrics {
             usage_unpriced: Counter::default(),
             usage_alerts: Family::default(),
             usage_notifications: Family::default(),
+            usage_reports: Family::default(),
             limits_shared: Gauge::default(),
             limits_exchanges: Family::default(),
             limits_exchange_seconds: Histogram::new(EXCHANGE_SECONDS),
@@ -309,6 +312,11 @@ impl Metrics {
             self.usage_notifications.clone(),
         );
         r.register(
+            "usage_reports",
+            "Reports of what is used to the control plane by outcome",
+            self.usage_reports.clone(),
+        );
+        r.register(
             "limits_shared",
             "Whether counters of limits are shared with other replicas, 1 or 0",
             self.limits_shared.clone(),
@@ -378,6 +386,7 @@ mod tests {
         metrics.usage_answers.get_or_create(&OutcomeLabels { outcome: "" }).inc();
         metrics.usage_alerts.get_or_create(&CountedLabels { counts: "" }).inc();
         metrics.usage_notifications.get_or_create(&OutcomeLabels { outcome: "" }).inc();
+        metrics.usage_reports.get_or_create(&OutcomeLabels { outcome: "" }).inc();
         metrics.limits_exchanges.get_or_create(&OutcomeLabels { outcome: "" }).inc();
         metrics.operator_requests.get_or_create(&OperatorLabels { operation: "", code: "" }).inc();
         metrics.webhooks.get_or_create(&WebhookLabels { source: "", outcome: "" }).inc();

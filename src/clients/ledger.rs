@@ -1,8 +1,8 @@
 //! What accounts have used, until the control plane knows it.
 //!
 //! Sums by account and day of UTC: so many rows as accounts have used something since the last report, whatever the load and
-//! however long the control plane is away. A report is told until it is acknowledged, and has a number by which it is counted
-//! once. Nothing waits for it; what was not told when the process dies is lost.
+//! however long the control plane is away. A report is told until it is acknowledged, byte for byte the same, and has a number by
+//! which it is counted once. Nothing waits for it; what was not told when the process dies is lost.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -16,7 +16,7 @@ use std::{
 use bytes::Bytes;
 use serde::Serialize;
 use time::OffsetDateTime;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -24,13 +24,12 @@ use uuid::Uuid;
 use super::limits::Amounts;
 use crate::{
     feed::control_plane::{Reporter, Untold},
+    metric::{Metrics, OutcomeLabels},
     model::{Account, AccountKind},
 };
 
-/// How often it is told.
-const EVERY: Duration = Duration::from_secs(10);
-/// How long the last report may take, at the end of the process.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long a report may take once the process ends, and the last one after it. Both fit into what background tasks are given.
+const FAREWELL: Duration = Duration::from_millis(900);
 /// Rows of one report, as the control plane takes them.
 const MAX_BATCH: usize = 1000;
 /// Rows that wait. More accounts than a snapshot has, twice over.
@@ -115,16 +114,23 @@ impl Ledger {
         sum.cost_nanodollars = sum.cost_nanodollars.saturating_add(amounts.cost).min(MAX_AMOUNT);
     }
 
-    /// Tells `to` until `end`, and then once more.
-    pub(super) async fn report(&self, mut to: Reporter, end: CancellationToken) {
+    /// Tells `to` every so often until `end`, and then once more.
+    pub(super) async fn report(&self, mut to: Reporter, every: Duration, metrics: &Metrics, end: CancellationToken) {
         let reporter = Uuid::now_v7().to_string();
         let (mut sequence, mut pending, mut away) = (0, None, false);
-        let mut ticks = interval(EVERY);
+        let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let ended = end.run_until_cancelled(ticks.tick()).await.is_none();
-            let telling = self.tell(&mut to, &reporter, &mut sequence, &mut pending);
-            let told = if ended { timeout(FAREWELL, telling).await.unwrap_or(Ok(())) } else { telling.await };
+            let hurried = async {
+                end.cancelled().await;
+                sleep(FAREWELL).await;
+            };
+            // What is left in the middle of it is still pending.
+            let told = tokio::select! {
+                told = self.tell(&mut to, &reporter, &mut sequence, &mut pending, metrics) => told,
+                () = hurried => Ok(()),
+            };
             match told {
                 Ok(()) if std::mem::take(&mut away) => info!("The control plane is told again what is used."),
                 Ok(()) => {}
@@ -146,7 +152,11 @@ impl Ledger {
         reporter: &str,
         sequence: &mut u64,
         pending: &mut Option<Bytes>,
+        metrics: &Metrics,
     ) -> Result<(), String> {
+        let count = |outcome| {
+            metrics.usage_reports.get_or_create(&OutcomeLabels { outcome }).inc();
+        };
         loop {
             let report = match pending {
                 Some(report) => report.clone(),
@@ -159,9 +169,13 @@ impl Ledger {
                 },
             };
             match to.tell(report).await {
-                Ok(()) => {}
-                Err(Untold::Away(reason)) => return Err(reason),
+                Ok(()) => count("delivered"),
+                Err(Untold::Away(reason)) => {
+                    count("failed");
+                    return Err(reason);
+                }
                 Err(refused @ Untold::Refused(_)) => {
+                    count("refused");
                     warn!(error = %refused, "A report of what is used is lost.");
                 }
             }

@@ -12,8 +12,9 @@ use super::{
 
 /// Days that are kept apart; a period is no longer than 366.
 const KEPT_DAYS: i64 = 400;
-/// How long a process that reports is remembered after its last report, in milliseconds.
-const KEPT_REPORTERS_MS: i64 = 7 * DAY_MS;
+/// How long a process that reports is remembered after its last report, in milliseconds: one that was away for longer, and whose last
+/// answer was lost, would be counted twice.
+const KEPT_REPORTERS_MS: i64 = 30 * DAY_MS;
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
 /// A report that is being counted. Dropped without [`Tally::commit`], nothing of it was.

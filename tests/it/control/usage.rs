@@ -1,6 +1,8 @@
 //! `POST /v1/usage`: what data planes have counted is counted here once, for accounts of their organisation alone, and shown.
 
-use std::{fs, sync::Arc};
+mod retry;
+
+use std::{fs, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::Method;
 use serde_json::{Value, json};
@@ -9,7 +11,8 @@ use sidekey::{
     control::{api_key::Role, key::token_sha256},
     dialect::usage::{Tokens, Usage},
     feed::control_plane::{Address, Reporter},
-    metric::Metrics,
+    metric::{Metrics, OutcomeLabels},
+    model::Snapshot,
 };
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
@@ -169,30 +172,77 @@ async fn nobody_reports_for_another_organisation_or_what_cannot_be() {
 #[tokio::test]
 async fn a_sidecar_tells_what_it_has_counted() {
     let stage = stage().await;
-    let limits = json!({"credit_limit": 30});
-    let body = json!({"name": "v", "provider": "openai", "key": "sk-canary-1", "usage_limits": limits});
-    let slug = stage.done(Method::POST, "/v1/virtual-keys", body).await["slug"].as_str().unwrap().to_owned();
-    let read = async || stage.done(Method::GET, &format!("/v1/virtual-keys/{slug}"), Value::Null).await;
-    let row =
-        json!({"id": read().await["id"], "slug": "v", "provider": "openai", "key": "sk-1", "usage_limits": limits});
-    let snapshot = linked(&json!({"schema_version": 1, "version": 1, "organisation_id": "o", "virtual_keys": [row]}));
-    let settings = clients::Settings { reports: true, ..Default::default() };
-    let clients = Clients::new(settings, Arc::new(Metrics::new())).unwrap();
-    let entities: Vec<_> = snapshot.entities().cloned().collect();
-    let mut head = http::Request::post("/v1/chat/completions").body(()).unwrap().into_parts().0;
-    let client = clients.authenticate(&mut head, &snapshot).unwrap();
+    let sidecar = Sidecar::of(&stage, Duration::from_secs(10)).await;
     for _ in 0..3 {
-        let admission = clients.admit(&client, &entities, &snapshot, false).await.unwrap();
-        let tokens = Tokens { input: 0, output: 1_000_000, ..Tokens::default() };
-        clients.settle(&admission, &Usage { tokens, estimated: false, model: Some("gpt-4o".into()) }, None);
+        sidecar.spend(1_000_000).await;
     }
-    let token_file = stage.folder.path().join("token");
-    fs::write(&token_file, TOKEN).unwrap();
-    let url = format!("http://{}", stage.control.address()).parse().unwrap();
     let end = CancellationToken::new();
     end.cancel();
-    clients.report(Reporter::new(Address { url, token_file, ca_file: None, public_key_file: None }), end).await;
-    let read = read().await;
+    sidecar.clients.report(sidecar.reporter(&stage, stage.control.address()), end).await;
+    let read = sidecar.shown(&stage).await;
     assert_eq!((&read["status"], &read["usage"][0]["used"]), (&json!("exhausted"), &json!(30.0)), "{read}");
     assert_eq!(read["usage"][0]["requests"], 3, "{read}");
+    assert_eq!(sidecar.reports("delivered"), 1);
+}
+
+/// The part of a sidecar that counts, with a virtual key that has a budget of thirty dollars.
+struct Sidecar {
+    clients: Arc<Clients>,
+    snapshot: Arc<Snapshot>,
+    slug: String,
+    metrics: Arc<Metrics>,
+    every: Duration,
+}
+
+impl Sidecar {
+    async fn of(stage: &Stage, every: Duration) -> Self {
+        let limits = json!({"credit_limit": 30});
+        let body = json!({"name": "v", "provider": "openai", "key": "sk-canary-1", "usage_limits": limits});
+        let made = stage.done(Method::POST, "/v1/virtual-keys", body).await;
+        let slug = made["slug"].as_str().unwrap().to_owned();
+        let read = stage.done(Method::GET, &format!("/v1/virtual-keys/{slug}"), Value::Null).await;
+        let row = json!({"id": read["id"], "slug": "v", "provider": "openai", "key": "sk-1", "usage_limits": limits});
+        let snapshot =
+            linked(&json!({"schema_version": 1, "version": 1, "organisation_id": "o", "virtual_keys": [row]}));
+        Self::over(Arc::new(snapshot), slug, every)
+    }
+
+    /// Another process in its place, which knows nothing of it.
+    fn restarted(&self) -> Self {
+        Self::over(Arc::clone(&self.snapshot), self.slug.clone(), self.every)
+    }
+
+    fn over(snapshot: Arc<Snapshot>, slug: String, every: Duration) -> Self {
+        let settings = clients::Settings { reports: Some(every), ..Default::default() };
+        let metrics = Arc::new(Metrics::new());
+        let clients = Arc::new(Clients::new(settings, Arc::clone(&metrics)).unwrap());
+        Self { clients, snapshot, slug, metrics, every }
+    }
+
+    /// One request whose answer has this many tokens, a hundred-thousandth of a dollar each.
+    async fn spend(&self, tokens: u64) {
+        let entities: Vec<_> = self.snapshot.entities().cloned().collect();
+        let mut head = http::Request::post("/v1/chat/completions").body(()).unwrap().into_parts().0;
+        let client = self.clients.authenticate(&mut head, &self.snapshot).unwrap();
+        let admission = self.clients.admit(&client, &entities, &self.snapshot, false).await.unwrap();
+        let tokens = Tokens { input: 0, output: tokens, ..Tokens::default() };
+        self.clients.settle(&admission, &Usage { tokens, estimated: false, model: Some("gpt-4o".into()) }, None);
+    }
+
+    /// The way of its reports, to whoever listens at `address`.
+    fn reporter(&self, stage: &Stage, address: SocketAddr) -> Reporter {
+        let token_file = stage.folder.path().join("token");
+        fs::write(&token_file, TOKEN).unwrap();
+        let url = format!("http://{address}").parse().unwrap();
+        Reporter::new(Address { url, token_file, ca_file: None, public_key_file: None })
+    }
+
+    /// Its virtual key, as the control plane shows it.
+    async fn shown(&self, stage: &Stage) -> Value {
+        stage.done(Method::GET, &format!("/v1/virtual-keys/{}", self.slug), Value::Null).await
+    }
+
+    fn reports(&self, outcome: &'static str) -> u64 {
+        self.metrics.usage_reports.get_or_create(&OutcomeLabels { outcome }).get()
+    }
 }
