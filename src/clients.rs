@@ -116,6 +116,8 @@ pub struct Client {
     pub spends: bool,
     /// Whether its answer uses tokens even if it does not say so.
     pub generates: bool,
+    /// Whether what its answer says was used is charged.
+    pub charged: bool,
 }
 
 /// A request that was let in: who is charged for it.
@@ -127,6 +129,8 @@ pub struct Admission {
     counted: usize,
     /// Whether the answer uses tokens even if it does not say so.
     pub generates: bool,
+    /// Whether what the answer says was used is charged.
+    pub charged: bool,
     /// What is left, for the client.
     pub quota: Quota,
 }
@@ -365,6 +369,7 @@ impl Clients {
     pub fn authenticate(&self, head: &mut Parts, snapshot: &Snapshot) -> Result<Client, Denied> {
         let (method, path) = (&head.method, head.uri.path());
         let (spends, generates) = (scope::spends(method, path), scope::generates(method, path));
+        let charged = scope::charged(method, path);
         let keys = match &self.gate {
             Gate::Open { workspace } => {
                 // A workspace that the snapshot does not know stays in force under its name, and so may use nothing of its own.
@@ -372,7 +377,7 @@ impl Clients {
                     Some(id) => id.clone(),
                     None => configured.into(),
                 });
-                return Ok(Client { caller: Caller { workspace }, key: None, spends, generates });
+                return Ok(Client { caller: Caller { workspace }, key: None, spends, generates, charged });
             }
             Gate::ApiKey { keys } => keys,
         };
@@ -391,7 +396,7 @@ impl Clients {
         }
         defaults::apply(key, &mut head.headers)?;
         let caller = Caller { workspace: key.workspace_id.clone() };
-        Ok(Client { caller, key: Some(Arc::clone(key)), spends, generates })
+        Ok(Client { caller, key: Some(Arc::clone(key)), spends, generates, charged })
     }
 
     /// Counts a request of `client` that is to be made with `entities`, if all that are charged for it have room for one;
@@ -422,7 +427,7 @@ impl Clients {
             return Err(Denied::Session { account: Arc::clone(account) });
         }
         let quota = self.limits.admit(&accounts, counted, client.spends, self.now()).await?;
-        Ok(Admission { accounts, counted, generates: client.generates, quota })
+        Ok(Admission { accounts, counted, generates: client.generates, charged: client.charged, quota })
     }
 
     /// Charges what the answer to a request has used; `asked` is the model that was asked for.
@@ -488,11 +493,11 @@ impl Clients {
 impl Admission {
     /// Whether there is something to settle: tokens or money are limited, or it is not known yet whose request it was.
     pub fn is_open(&self) -> bool {
-        self.counted < self.accounts.len() || self.counts_usage()
+        self.counted < self.accounts.len() || (self.charged && self.counts_usage())
     }
 
     /// Whether tokens or money are limited.
-    pub fn counts_usage(&self) -> bool {
+    fn counts_usage(&self) -> bool {
         self.accounts.iter().any(|account| limits::needs_usage(account))
     }
 

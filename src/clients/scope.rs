@@ -114,7 +114,16 @@ pub(super) fn generates(method: &Method, path: &str) -> bool {
     let family = segments.next().unwrap_or_default();
     let last = segments.next_back().unwrap_or_default();
     let stored = family == "prompts" && last != "completions";
-    *method == Method::POST && !FREE.contains(&family) && !stored && last != "count_tokens"
+    let is_free = FREE.contains(&family) || stored || matches!(last, "cancel" | "count_tokens" | "input_tokens");
+    *method == Method::POST && !is_free
+}
+
+/// Whether what an answer says was used is charged. What reads back files does not say anything: whoever could write them would
+/// spend the budgets of all who share a virtual key.
+pub(super) fn charged(method: &Method, path: &str) -> bool {
+    const STORED: [&str; 8] =
+        ["batches", "containers", "content", "files", "fine_tuning", "results", "uploads", "vector_stores"];
+    !matches!(*method, Method::GET | Method::HEAD) || !path.split('/').any(|segment| STORED.contains(&segment))
 }
 
 // === impl Family ===
@@ -213,6 +222,8 @@ mod tests {
             ("POST", "/v1/prompts/p/completions", true),
             ("POST", "/v1/something/new", true),
             ("POST", "/v1/messages/count_tokens", false),
+            ("POST", "/v1/responses/input_tokens", false),
+            ("POST", "/v1/responses/r/cancel", false),
             ("POST", "/v1/prompts/p/render", false),
             ("POST", "/v1/files", false),
             ("POST", "/v1/batches", false),
@@ -221,6 +232,21 @@ mod tests {
             ("GET", "/", false),
         ] {
             assert_eq!(generates(&method.parse().unwrap(), path), expected, "{method} {path}");
+        }
+        for (method, path, expected) in [
+            ("POST", "/v1/chat/completions", true),
+            ("POST", "/v1/files", true),
+            ("GET", "/v1/responses/r", true),
+            ("GET", "/v1/proxy/v1/responses/r", true),
+            ("GET", "/v1/files/f/content", false),
+            ("HEAD", "/v1/files/f/content", false),
+            ("GET", "/v1/batches/b/output", false),
+            ("GET", "/v1/proxy/v1beta/files/f", false),
+            ("GET", "/v1/proxy/v1/messages/batches/b/results", false),
+            ("GET", "/v1/videos/v/content", false),
+            ("GET", "/v1/vector_stores/v/files/f/content", false),
+        ] {
+            assert_eq!(charged(&method.parse().unwrap(), path), expected, "{method} {path}");
         }
         assert_eq!(needed(&Method::GET, "/"), None);
         for scope in Scope::ALL {

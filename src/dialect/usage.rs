@@ -5,8 +5,8 @@
 //! the larger one counts: providers say the input first and the output last, or the whole again and again.
 //!
 //! Sources: OpenAI API (chat, completions, embeddings, responses), Anthropic Messages API (`message_start`, `message_delta`),
-//! Amazon Bedrock (Converse, InvokeModel with its metrics and headers), Gemini API (`usageMetadata`), WHATWG server-sent
-//! events, AWS event stream encoding; the shapes that gateway 1.15.2 makes of them.
+//! Amazon Bedrock (Converse, InvokeModel with its metrics and headers), Gemini API (`usageMetadata`, interactions), Cohere API
+//! (chat, embed), WHATWG server-sent events, AWS event stream encoding; the shapes that gateway 1.15.2 makes of them.
 
 use http::{
     HeaderMap, HeaderName,
@@ -16,6 +16,7 @@ use http::{
 mod document;
 mod events;
 mod messages;
+mod number;
 #[cfg(test)]
 mod tests;
 

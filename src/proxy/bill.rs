@@ -61,7 +61,7 @@ impl Bill {
             self.admission.used(used);
         }
         self.estimates &= status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS;
-        self.scan = Some(UsageScan::new(headers));
+        self.scan = self.admission.charged.then(|| UsageScan::new(headers));
     }
 
     /// The next bytes of the answer.

@@ -160,6 +160,26 @@ async fn what_an_answer_does_not_say_is_estimated_and_errors_cost_nothing() {
     }
 }
 
+/// Who may write a file cannot spend with it what others share.
+#[tokio::test]
+async fn what_a_stored_file_says_is_not_charged() {
+    let poison = r#"{"usage":{"total_tokens":1e18},"model":"gpt-4o"}"#;
+    for (path, free) in [
+        ("/v1/files/f/content", true),
+        ("/v1/batches/b/output", true),
+        ("/v1/vector_stores/v/files/f/content", true),
+        ("/v1/responses/r", false),
+    ] {
+        let (world, _) = world(setup(vec![key("one", tokens(100))])).await;
+        world.gateway.answer(move |_| json_answer(poison));
+        let read = world.get(path).header("x-portkey-api-key", "pk-one").header("x-portkey-provider", "@shared");
+        let reply = read.send().await;
+        assert_eq!((reply.status, reply.text().as_str()), (200, poison), "{path}");
+        let status = if free { 200 } else { 429 };
+        assert_eq!(chat(&world, "pk-one").send().await.status, status, "{path}");
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_leaves_pays_for_what_it_asked() {
     let gateway = Raw::bind().await;

@@ -5,7 +5,7 @@
 
 use memchr::memchr2;
 
-use super::Found;
+use super::{Found, number::Number};
 
 /// Levels that are followed: the document, an envelope, its usage, the details of that.
 const LEVELS: usize = 4;
@@ -24,7 +24,7 @@ pub(super) struct Documents {
     depth: usize,
     key: Short<MAX_KEY>,
     member: Member,
-    number: u64,
+    number: Number,
     model: Short<MAX_MODEL>,
     named: Option<Box<str>>,
     found: Found,
@@ -53,7 +53,10 @@ enum State {
     },
     /// After a value or a name.
     After,
-    Number,
+    /// A number that counts, or one in quotes.
+    Number {
+        quoted: bool,
+    },
     /// The rest of a number or word that does not count.
     Literal,
     ModelText {
@@ -77,7 +80,7 @@ enum State {
 enum Level {
     #[default]
     Document,
-    /// `message` of Anthropic's first event, `response` of OpenAI's last.
+    /// `message` of Anthropic's first event, `response` of OpenAI's last, `delta` of Cohere's.
     Envelope,
     Usage,
     Details,
@@ -89,13 +92,13 @@ enum Member {
     #[default]
     Other,
     Object(Level),
-    Number(Number),
+    Count(Count),
     Model,
     Bytes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Number {
+enum Count {
     Input,
     Output,
     Total,
@@ -138,7 +141,7 @@ impl Documents {
 
     /// What was found.
     pub(super) fn finish(mut self) -> (Found, Option<Box<str>>) {
-        if self.state == State::Number {
+        if self.state == (State::Number { quoted: false }) {
             self.end_number();
         }
         match self.inner {
@@ -187,14 +190,26 @@ impl Documents {
                 b'{' if self.depth == 0 => self.start_value(byte),
                 _ => {}
             },
-            State::Number => match byte {
-                b'0'..=b'9' => self.number = self.number.saturating_mul(10).saturating_add((byte - b'0').into()),
-                _ => {
-                    self.end_number();
-                    self.state = if matches!(byte, b'.' | b'e' | b'E') { State::Literal } else { State::After };
-                    return at;
-                }
-            },
+            State::Number { quoted } => {
+                let goes_on = self.number.push(byte);
+                self.state = match byte {
+                    _ if goes_on => State::Number { quoted },
+                    b'"' if quoted => {
+                        self.end_number();
+                        State::After
+                    }
+                    _ if quoted => {
+                        self.state = State::Text { escaped: false };
+                        return at;
+                    }
+                    b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r' => {
+                        self.end_number();
+                        self.state = State::After;
+                        return at;
+                    }
+                    _ => State::Literal,
+                };
+            }
             State::Literal => {
                 if matches!(byte, b',' | b'}' | b']') || byte.is_ascii_whitespace() {
                     self.state = State::After;
@@ -252,10 +267,15 @@ impl Documents {
                 self.inner.iter_mut().for_each(|inner| inner.restart());
                 State::BytesText
             }
+            (b'"', Member::Count(_)) => {
+                self.number = Number::default();
+                State::Number { quoted: true }
+            }
             (b'"', _) => State::Text { escaped: false },
-            (b'0'..=b'9', Member::Number(_)) => {
-                self.number = (byte - b'0').into();
-                State::Number
+            (b'0'..=b'9', Member::Count(_)) => {
+                self.number = Number::default();
+                self.number.push(byte);
+                State::Number { quoted: false }
             }
             (b'}', _) => return self.close(),
             _ => State::Literal,
@@ -275,16 +295,16 @@ impl Documents {
     }
 
     fn end_number(&mut self) {
-        let Member::Number(number) = self.member else { return };
-        let place = match number {
-            Number::Input => &mut self.found.input,
-            Number::Output => &mut self.found.output,
-            Number::Total => &mut self.found.total,
-            Number::Within => &mut self.found.within,
-            Number::Beside => &mut self.found.beside,
-            Number::Written => &mut self.found.written,
+        let Member::Count(count) = self.member else { return };
+        let place = match count {
+            Count::Input => &mut self.found.input,
+            Count::Output => &mut self.found.output,
+            Count::Total => &mut self.found.total,
+            Count::Within => &mut self.found.within,
+            Count::Beside => &mut self.found.beside,
+            Count::Written => &mut self.found.written,
         };
-        *place = Some(place.map_or(self.number, |before| before.max(self.number)));
+        *place = (*place).max(self.number.value());
     }
 
     fn end_model(&mut self) {
@@ -318,14 +338,14 @@ impl Documents {
         let (Some(key), Some(depth)) = (self.key.text(), self.depth.checked_sub(1)) else { return Member::Other };
         match self.levels[depth] {
             Level::Document => match key {
-                "message" | "response" | "x_groq" => Member::Object(Level::Envelope),
+                "message" | "response" | "x_groq" | "delta" | "interaction" => Member::Object(Level::Envelope),
                 "bytes" if self.inner.is_some() => Member::Bytes,
                 _ => Member::of_envelope(key),
             },
             Level::Envelope => Member::of_envelope(key),
             Level::Usage => Member::of_usage(key),
             Level::Details => match key {
-                "cached_tokens" => Member::Number(Number::Within),
+                "cached_tokens" => Member::Count(Count::Within),
                 _ => Member::Other,
             },
         }
@@ -337,25 +357,31 @@ impl Documents {
 impl Member {
     fn of_envelope(key: &str) -> Self {
         match key {
-            "usage" | "usageMetadata" | "amazon-bedrock-invocationMetrics" => Self::Object(Level::Usage),
+            "usage" | "usageMetadata" | "amazon-bedrock-invocationMetrics" | "meta" => Self::Object(Level::Usage),
             "model" | "modelVersion" => Self::Model,
             _ => Self::Other,
         }
     }
 
     fn of_usage(key: &str) -> Self {
-        Self::Number(match key {
-            "prompt_tokens" | "input_tokens" | "inputTokens" | "inputTokenCount" | "promptTokenCount" => Number::Input,
-            "completion_tokens" | "output_tokens" | "outputTokens" | "outputTokenCount" | "candidatesTokenCount" => {
-                Number::Output
-            }
-            "total_tokens" | "totalTokens" | "totalTokenCount" => Number::Total,
-            "cachedContentTokenCount" => Number::Within,
-            "cache_read_input_tokens" | "cacheReadInputTokens" | "cacheReadInputTokenCount" => Number::Beside,
-            "cache_creation_input_tokens" | "cacheWriteInputTokens" | "cacheWriteInputTokenCount" => Number::Written,
+        Self::Count(match key {
+            "prompt_tokens" | "input_tokens" | "inputTokens" | "inputTokenCount" | "promptTokenCount"
+            | "total_input_tokens" => Count::Input,
+            "completion_tokens"
+            | "output_tokens"
+            | "outputTokens"
+            | "outputTokenCount"
+            | "candidatesTokenCount"
+            | "total_output_tokens" => Count::Output,
+            "total_tokens" | "totalTokens" | "totalTokenCount" => Count::Total,
+            "cached_tokens" | "cachedContentTokenCount" | "total_cached_tokens" => Count::Within,
+            "cache_read_input_tokens" | "cacheReadInputTokens" | "cacheReadInputTokenCount" => Count::Beside,
+            "cache_creation_input_tokens" | "cacheWriteInputTokens" | "cacheWriteInputTokenCount" => Count::Written,
             "prompt_tokens_details" | "input_tokens_details" | "input_token_details" => {
                 return Self::Object(Level::Details);
             }
+            // Cohere's: what the model read and wrote, and what of it is paid for.
+            "tokens" | "billed_units" => return Self::Object(Level::Usage),
             _ => return Self::Other,
         })
     }

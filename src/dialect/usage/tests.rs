@@ -190,6 +190,48 @@ fn cases() -> Vec<Case> {
             Some("llama"),
         ),
         case(
+            "cohere",
+            JSON,
+            r#"{"id":"c","finish_reason":"COMPLETE","message":{"role":"assistant","content":[]},"usage":{"billed_units":{"input_tokens":11,"output_tokens":3},"cached_tokens":448,"tokens":{"input_tokens":506,"output_tokens":4}}}"#,
+            (58, 448, 0, 4),
+            None,
+        ),
+        case(
+            "cohere, streamed",
+            SSE,
+            "event: content-delta\ndata: {\"type\":\"content-delta\",\"delta\":{\"message\":{\"content\":{\"text\":\"hi\"}}}}\n\nevent: message-end\ndata: {\"type\":\"message-end\",\"delta\":{\"finish_reason\":\"COMPLETE\",\"usage\":{\"billed_units\":{\"input_tokens\":18,\"output_tokens\":55},\"tokens\":{\"input_tokens\":27,\"output_tokens\":55}}}}\n\n",
+            (27, 0, 0, 55),
+            None,
+        ),
+        case(
+            "cohere's version 1, a document on each line",
+            "application/stream+json",
+            "{\"event_type\":\"text-generation\",\"text\":\"Hel\"}\n{\"event_type\":\"stream-end\",\"response\":{\"text\":\"Hello\",\"meta\":{\"billed_units\":{\"input_tokens\":2,\"output_tokens\":2},\"tokens\":{\"input_tokens\":68,\"output_tokens\":3}}}}\n",
+            (68, 0, 0, 3),
+            None,
+        ),
+        case(
+            "cohere's embeddings",
+            JSON,
+            r#"{"embeddings":{"float":[[0.5,-0.25]]},"meta":{"api_version":{"version":"2"},"billed_units":{"input_tokens":12}}}"#,
+            (12, 0, 0, 0),
+            None,
+        ),
+        case(
+            "interactions",
+            JSON,
+            r#"{"id":"v1","status":"completed","model":"gemini-3-flash","usage":{"total_input_tokens":9,"total_output_tokens":779,"total_thought_tokens":912,"total_tokens":1700,"total_cached_tokens":2}}"#,
+            (7, 2, 0, 1691),
+            Some("gemini-3-flash"),
+        ),
+        case(
+            "interactions, streamed",
+            SSE,
+            "event: interaction.completed\ndata: {\"event_type\":\"interaction.completed\",\"interaction\":{\"model\":\"gemini-3-flash\",\"usage\":{\"total_input_tokens\":9,\"total_output_tokens\":779,\"total_tokens\":788}}}\n\n",
+            (9, 0, 0, 779),
+            Some("gemini-3-flash"),
+        ),
+        case(
             "unlabelled",
             "text/plain",
             r#"{"usage":{"prompt_tokens":1,"completion_tokens":2},"model":"a\/b"}"#,
@@ -197,10 +239,17 @@ fn cases() -> Vec<Case> {
             Some("a/b"),
         ),
         case(
+            "numbers in quotes, with fractions and exponents",
+            JSON,
+            r#"{"usage":{"prompt_tokens":"9","completion_tokens":1e3,"total_tokens":1009.0}}"#,
+            (9, 0, 0, 1000),
+            None,
+        ),
+        case(
             "numbers that are none",
             JSON,
-            r#"{"usage":{"prompt_tokens":"9","completion_tokens":-3,"total_tokens":7.9,"output_tokens":null}}"#,
-            (0, 0, 0, 7),
+            r#"{"usage":{"prompt_tokens":"nine","completion_tokens":-3,"total_tokens":7.9,"output_tokens":null,"input_tokens":"4 \"}}"#,
+            (0, 0, 0, 8),
             None,
         ),
         case(
@@ -271,6 +320,47 @@ fn what_is_not_said_is_estimated() {
     assert_eq!(pictures.finish(true, 1 << 30).tokens.input, MAX_ESTIMATED_INPUT);
 }
 
+/// What each spelling of a count of output tokens amounts to; `None` = the answer says nothing and is estimated.
+#[test]
+fn counts_are_read_however_they_are_written() {
+    let cases: &[(&str, Option<u64>)] = &[
+        ("1000", Some(1000)),
+        ("1e3", Some(1000)),
+        ("1E+3", Some(1000)),
+        ("1000.0", Some(1000)),
+        ("999.2", Some(1000)),
+        ("10000e-1", Some(1000)),
+        (r#""1000""#, Some(1000)),
+        (r#""1e3""#, Some(1000)),
+        ("1e300", Some(u64::MAX)),
+        ("123456789012345678901234567890", Some(u64::MAX)),
+        ("0", Some(0)),
+        ("-1", None),
+        ("-1e3", None),
+        (r#""-1000""#, None),
+        (r#""""#, None),
+        (r#"" 1000""#, None),
+        (r#""1000 tokens""#, None),
+        (r#""10\u0030""#, None),
+        ("null", None),
+        ("true", None),
+        ("[1000]", None),
+        (r#"{"output_tokens":1000}"#, None),
+        ("1000x", None),
+        ("0x3e8", None),
+    ];
+    for (written, expected) in cases {
+        let body = format!(r#"{{"usage":{{"output_tokens":{written},"service_tier":"a"}},"model":"m"}}"#);
+        let usage = scan(JSON, [body.as_bytes()], true);
+        let counted = (!usage.estimated).then_some(usage.tokens.output);
+        assert_eq!((counted, usage.model.as_deref()), (*expected, Some("m")), "{written}");
+        for at in 0..=body.len() {
+            let (start, end) = body.as_bytes().split_at(at);
+            assert_eq!(scan(JSON, [start, end], true), usage, "{written} at {at}");
+        }
+    }
+}
+
 #[test]
 fn bedrock_counts_in_headers_too() {
     let mut headers = headers(JSON);
@@ -284,7 +374,7 @@ fn bedrock_counts_in_headers_too() {
 
 proptest! {
     #[test]
-    fn any_split_counts_the_same(which in 0usize..19, cuts in prop::collection::vec(0.0f64..1.0, 0..12)) {
+    fn any_split_counts_the_same(which in 0usize..26, cuts in prop::collection::vec(0.0f64..1.0, 0..12)) {
         let cases = cases();
         let case = &cases[which % cases.len()];
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| (cut * case.body.len() as f64) as usize).collect();
