@@ -42,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     alerts::Alerts,
+    hash_keys::HashKey,
     ledger::Ledger,
     limits::{Amounts, Limits, Shared},
     prices::Prices,
@@ -384,7 +385,7 @@ impl Clients {
         let unauthorized = |reason, key| Denied::Unauthorized { reason, key };
         let now = self.now();
         let presented = presented::take(&mut head.headers).map_err(|reason| unauthorized(reason, None))?;
-        let key = recognize(keys, presented.as_bytes(), snapshot, now)
+        let key = recognize(&keys.current(), presented.as_bytes(), |digest| snapshot.api_key(digest), now)
             .map_err(|(reason, id)| unauthorized(reason, (!id.is_empty()).then_some(id)))?;
         if let Some(reason) = &key.fault {
             return Err(Denied::Misconfigured { key: Arc::clone(&key.id), reason: Arc::clone(reason) });
@@ -518,16 +519,16 @@ impl Admission {
 /// The key that `presented` is a live secret of. Strangers, wrong secrets and keys that ended all take the same steps: as
 /// many hashes as there are lines in the hash file, one look-up and one comparison for each, one decision at the end.
 fn recognize<'s>(
-    keys: &HashKeys,
+    keys: &[HashKey],
     presented: &[u8],
-    snapshot: &'s Snapshot,
+    find: impl Fn(&[u8; 32]) -> Option<&'s KeyHash>,
     now: OffsetDateTime,
 ) -> Result<&'s Arc<ApiKey>, (&'static str, Arc<str>)> {
     let nobody: &KeyHash = &NOBODY;
     let mut known: Option<&'s KeyHash> = None;
-    for key in keys.current().iter() {
+    for key in keys {
         let digest = key.hash(presented);
-        let found = snapshot.api_key(&digest);
+        let found = find(&digest);
         let candidate = found.unwrap_or(nobody);
         let equal = candidate.hmac_sha256.ct_eq(&digest)
             & candidate.kid.as_bytes().ct_eq(key.kid().as_bytes())
@@ -542,3 +543,6 @@ fn recognize<'s>(
         (false, Some(_)) => Err(("the key is not active, or it or this secret has expired", Arc::clone(&hash.key.id))),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,11 +11,11 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use sidekey::clients::Clock;
+use sidekey::{clients::Clock, model::Scope};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use self::stage::{hash, hash_under, key, snapshot, world};
-use crate::harness::{Call, Reply, World, linked};
+use crate::harness::{Answer, Call, Reply, World, linked};
 
 const PAST: &str = "2020-01-01T00:00:00Z";
 const FUTURE: &str = "2100-01-01T00:00:00Z";
@@ -191,6 +191,7 @@ async fn a_key_does_what_its_scopes_say() {
         ("agent_servers.list", "GET", "/v1/agent-servers"), ("audit_logs.list", "GET", "/v1/audit-logs"),
     ];
     let scopes: BTreeSet<&str> = paths.iter().map(|(scope, ..)| *scope).collect();
+    assert_eq!(scopes, Scope::ALL.iter().map(|scope| scope.as_str()).collect(), "every scope has a row");
     let mut keys: Vec<Value> = scopes.iter().map(|scope| key(scope, json!({"scopes": [scope]}))).collect();
     let others = |without: &str| scopes.iter().copied().filter(|scope| *scope != without).collect::<Vec<_>>();
     keys.extend(scopes.iter().map(|scope| key(&format!("not-{scope}"), json!({"scopes": others(scope)}))));
@@ -304,31 +305,86 @@ impl Wall {
     }
 }
 
+/// Each unit, of requests and of tokens, at the edges where calendars and clocks are changed.
 #[tokio::test]
 async fn each_unit_of_a_rate_ends_at_its_edge() {
-    // Half a minute before a Sunday, a day, an hour and a minute begin.
-    for (unit, wait) in [("rps", 1), ("rpm", 30), ("rph", 30), ("rpd", 30), ("rpw", 30)] {
-        let wall = Wall::at("2027-01-02T23:59:30Z");
-        let limit = json!({"rate_limits": [{"type": "requests", "unit": unit, "value": 2}]});
-        let mut setup = stage::setup(vec![key("one", limit), key("other", json!({}))]);
-        setup.clients.clock = wall.clock();
-        let world = World::start(setup).await;
-        for remaining in ["1", "0"] {
-            let reply = chat(&world, "pk-one", "@shared").send().await;
-            assert_eq!(reply.status, 200, "{unit}: {reply:?}");
-            assert_eq!(reply.header("x-ratelimit-remaining-requests"), Some(remaining), "{unit}");
-            assert_eq!(reply.header("x-ratelimit-limit-requests"), Some("2"), "{unit}");
+    // Half a minute before a Sunday, a day, an hour and a minute begin; before a year does; while clocks in Europe are set
+    // back and forth, and in New York.
+    #[rustfmt::skip]
+    let cases: [(&str, &[&str]); 5] = [
+        ("2027-01-02T23:59:30Z", &["rps", "rpm", "rph", "rpd", "rpw"]),
+        ("2026-12-31T23:59:30Z", &["rps", "rpm", "rph", "rpd"]),
+        ("2026-10-25T00:59:30Z", &["rpm", "rph"]),
+        ("2027-03-28T00:59:30Z", &["rpm", "rph"]),
+        ("2026-11-01T05:59:30Z", &["rpm", "rph"]),
+    ];
+    for (start, units) in cases {
+        for (unit, counts) in units.iter().flat_map(|unit| [(*unit, "requests"), (*unit, "tokens")]) {
+            let wait = if unit == "rps" { 1 } else { 30 };
+            let wall = Wall::at(start);
+            let limit = json!({"rate_limits": [{"type": counts, "unit": unit, "value": 2}]});
+            let mut setup = stage::setup(vec![key("one", limit), key("other", json!({}))]);
+            setup.clients.clock = wall.clock();
+            let world = World::start(setup).await;
+            // An answer of one token.
+            world.gateway.answer(|_| Answer::text(200, r#"{"usage":{"total_tokens":1}}"#));
+            let (limit, remaining, reset) = (
+                format!("x-ratelimit-limit-{counts}"),
+                format!("x-ratelimit-remaining-{counts}"),
+                format!("x-ratelimit-reset-{counts}"),
+            );
+            // What a request takes is known before; its tokens are not.
+            for left in if counts == "requests" { ["1", "0"] } else { ["2", "1"] } {
+                let reply = chat(&world, "pk-one", "@shared").send().await;
+                assert_eq!(reply.status, 200, "{start} {counts} {unit}: {reply:?}");
+                assert_eq!(reply.header(&remaining), Some(left), "{start} {counts} {unit}");
+                assert_eq!(reply.header(&limit), Some("2"), "{start} {counts} {unit}");
+            }
+            for passed in 0..wait {
+                let reply = chat(&world, "pk-one", "@shared").send().await;
+                let answer = (reply.status, reply.code());
+                assert_eq!(answer, (429, Some("rate_limited")), "{start} {counts} {unit} {passed}: {reply:?}");
+                let left = (wait - passed).to_string();
+                assert_eq!(reply.header("retry-after"), Some(&*left), "{start} {counts} {unit} {passed}");
+                assert_eq!(reply.header(&reset), Some(&*format!("{left}s")), "{start} {counts} {unit} {passed}");
+                assert_eq!(chat(&world, "pk-other", "@shared").send().await.status, 200, "{start} {counts} {unit}");
+                wall.pass(1);
+            }
+            assert_eq!(chat(&world, "pk-one", "@shared").send().await.status, 200, "{start} {counts} {unit}");
         }
-        for passed in 0..wait {
-            let reply = chat(&world, "pk-one", "@shared").send().await;
-            assert_eq!((reply.status, reply.code()), (429, Some("rate_limited")), "{unit} {passed}: {reply:?}");
-            let left = (wait - passed).to_string();
-            assert_eq!(reply.header("retry-after"), Some(&*left), "{unit} {passed}");
-            assert_eq!(reply.header("x-ratelimit-reset-requests"), Some(&*format!("{left}s")), "{unit} {passed}");
-            assert_eq!(chat(&world, "pk-other", "@shared").send().await.status, 200, "{unit}");
-            wall.pass(1);
+    }
+}
+
+/// Keys and secrets end at their second, keys that are revoked or moved with the snapshot that says so.
+#[tokio::test]
+async fn a_key_ends_at_its_second_and_with_its_snapshot() {
+    let wall = Wall::at("2026-12-31T23:59:58Z");
+    let (at, hash_at) =
+        ("2027-01-01T00:00:00Z", json!([hash_under("k1", "pk-secret", json!("2027-01-01T01:00:00+01:00"))]));
+    let keys = |status: &str, workspace: &str| {
+        vec![
+            key("expires", json!({"expires_at": at})),
+            key("secret", json!({"hashes": hash_at})),
+            key("revoked", json!({"status": status})),
+            key("moved", json!({"workspace_id": workspace})),
+        ]
+    };
+    let mut setup = stage::setup(keys("active", "a"));
+    setup.clients.clock = wall.clock();
+    let world = World::start(setup).await;
+    let ask = async |secret: &str| chat(&world, secret, "@of-a").send().await.status;
+    for _ in 0..2 {
+        for secret in ["pk-expires", "pk-secret", "pk-revoked", "pk-moved"] {
+            assert_eq!(ask(secret).await, 200, "{secret}");
         }
-        assert_eq!(chat(&world, "pk-one", "@shared").send().await.status, 200, "{unit}");
+        wall.pass(1);
+    }
+    for (secret, status) in [("pk-expires", 401), ("pk-secret", 401), ("pk-revoked", 200), ("pk-moved", 200)] {
+        assert_eq!(ask(secret).await, status, "{secret}");
+    }
+    world.feed.swap(Arc::new(linked(&snapshot(keys("revoked", "b")))));
+    for (secret, status) in [("pk-expires", 401), ("pk-secret", 401), ("pk-revoked", 401), ("pk-moved", 400)] {
+        assert_eq!(ask(secret).await, status, "{secret}");
     }
 }
 
