@@ -1,5 +1,7 @@
 //! What is another workspace's or organisation's is not there: on every route, in the same words as what does not exist.
 
+mod named;
+
 use http::Method;
 use serde_json::{Value, json};
 use sidekey::control::api_key::Role;
@@ -21,7 +23,7 @@ fn routes() -> Vec<Route> {
     let route = |method, path, body, foreign| Route { method, path, body, foreign };
     let (references, integrations, keys): (&[&str], &[&str], &[&str]) =
         (&["ref-b", "ref-closed"], &["int-b", "int-closed"], &["vk-b"]);
-    let workspaces: &[&str] = &["ws-b"];
+    let (workspaces, data_planes): (&[&str], &[&str]) = (&["ws-b"], &["fleet"]);
     let (configs, api_keys): (&[&str], &[&str]) = (&["config-b"], &["key-b", "key-organisation"]);
     let mut routes = vec![
         route(Method::PUT, "/v1/secret-references/{}", json!({"description": "x"}), references),
@@ -37,6 +39,7 @@ fn routes() -> Vec<Route> {
         route(Method::GET, "/v1/configs/{}/versions", Value::Null, configs),
         route(Method::PUT, "/v1/api-keys/{}", json!({"name": "x"}), api_keys),
         route(Method::POST, "/v1/api-keys/{}/rotate", json!({}), api_keys),
+        route(Method::POST, "/v1/data-planes/{}/rotate", json!({}), data_planes),
         route(Method::PUT, "/v1/admin/workspaces/{}", json!({"description": "x"}), workspaces),
         route(Method::GET, "/v1/admin/workspaces/{}/users", Value::Null, workspaces),
         route(Method::POST, "/v1/admin/workspaces/{}/users", json!({"users": [{"id": "u"}]}), workspaces),
@@ -52,6 +55,7 @@ fn routes() -> Vec<Route> {
         ("/v1/configs/{}", configs),
         ("/v1/api-keys/{}", api_keys),
         ("/v1/admin/workspaces/{}", workspaces),
+        ("/v1/data-planes/{}", data_planes),
     ] {
         routes.push(route(Method::GET, path, Value::Null, foreign));
         routes.push(route(Method::DELETE, path, Value::Null, foreign));
@@ -82,6 +86,8 @@ impl Neighbours {
             ids.push((slug.to_owned(), stage.reference(slug, json!({"allowed_workspaces": [workspace]})).await));
         }
         stage.reference("ref-open", json!({})).await;
+        let fleet = stage.done(Method::POST, "/v1/data-planes", json!({"name": "fleet", "slug": "fleet"})).await;
+        ids.push(("fleet".to_owned(), fleet["id"].as_str().unwrap().to_owned()));
         for (slug, workspace) in [("int-a", "ws-a"), ("int-b", "ws-b"), ("int-closed", ""), ("int-open", "")] {
             let body = json!({"name": slug, "slug": slug, "ai_provider_id": "openai", "key": "sk", "workspace_id": workspace,
                 "create_default_provider": false});
@@ -94,8 +100,8 @@ impl Neighbours {
             stage.done(Method::PUT, &format!("/v1/integrations/{slug}/workspaces"), body).await;
         }
         for (slug, workspace) in [("vk-a", "ws-a"), ("vk-b", "ws-b"), ("vk-open", "")] {
-            let body =
-                json!({"name": slug, "slug": slug, "provider": "openai", "key": "sk", "workspace_id": workspace});
+            let body = json!({"name": slug, "slug": slug, "provider": "openai", "key": "sk", "workspace_id": workspace,
+                    "usage_limits": {"type": "tokens", "credit_limit": 10}});
             let made = stage.done(Method::POST, "/v1/virtual-keys", body).await;
             ids.push((slug.to_owned(), made["id"].as_str().unwrap().to_owned()));
         }
@@ -117,6 +123,12 @@ impl Neighbours {
         let other = stage.another_organisation().await;
         let stranger = stage.key(&other, "", Role::Owner, &[]).await;
         Self { stage, a, stranger, ids }
+    }
+
+    /// The slug, or the id of what has none that is known.
+    fn name(&self, slug: &str) -> String {
+        let has_slug = !["config", "key"].iter().any(|kind| slug.starts_with(kind));
+        if has_slug { slug.to_owned() } else { self.id(slug).to_owned() }
     }
 
     fn id(&self, slug: &str) -> &str {
