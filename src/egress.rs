@@ -5,7 +5,6 @@
 //! [`Reach`] (every admitted host, only what the operator opened, only what no reference can name), no redirects, no proxy
 //! variables, no unchecked name.
 
-mod address;
 mod client;
 mod lookup;
 mod policy;

@@ -5,8 +5,10 @@
 //! to refuse the whole snapshot (strict) or is set aside with everything that depends on it.
 
 mod account;
+pub mod address;
 mod api_key;
 mod auth;
+mod destination;
 mod entity;
 mod field;
 mod link;
@@ -28,6 +30,7 @@ pub use auth::{
     Auth, AuthConfig, AuthError, AwsAuth, AwsMethod, AzureAuth, AzureMethod, GcpAuth, GcpMethod, ManagerType,
     OpenedAuth, VaultAuth, VaultMethod, inspect_auth,
 };
+pub use destination::fault as destination_fault;
 pub use entity::{Deployment, Entity, EntityField, EntityKind, FieldValue};
 pub use field::{FIELDS, FieldRole, FieldSet, FieldSpec};
 pub use link::{Admission, LinkRules, Problem, SnapshotError, link};

@@ -286,6 +286,13 @@ impl Reader<'_, '_> {
                 Value::String(text) if spec.role == FieldRole::Destination && holds_user_info(text) => {
                     Err("holds user info, which no client of HTTP sends; remove it".to_owned())
                 }
+                // What is no URL is said by the judge.
+                Value::String(text)
+                    if spec.is_base_url()
+                        && let Ok(url) = Url::parse(text) =>
+                {
+                    (self.context.control.admit_address)(&url).map(|()| Stored::Plain(value))
+                }
                 _ => Ok(Stored::Plain(value)),
             }),
         };

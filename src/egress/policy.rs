@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use url::{Host, Url};
 
-use super::address::{Kind, canonical, kind};
+use crate::model::address::{Kind, canonical, kind};
 
 /// Longest URL that is looked at, in bytes.
 const MAX_URL_BYTES: usize = 2048;

@@ -84,6 +84,11 @@ impl FieldSpec {
         FIELDS.iter().find(|spec| spec.is_stored_as(spelling))
     }
 
+    /// Whether the field holds the base URL that the gateway calls, and not a part of one.
+    pub fn is_base_url(&self) -> bool {
+        ["custom_host", "azure_foundry_url", "huggingface_base_url"].contains(&self.name)
+    }
+
     /// Whether a secret mapping may fill the field.
     pub const fn is_target(&self) -> bool {
         match self.role {

@@ -5,6 +5,7 @@ mod audit_log;
 mod canaries;
 mod configs;
 mod conformance;
+mod destinations;
 mod feed;
 mod feedable;
 mod followed;

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     dialect::PlanError,
-    model::{Entity, FieldSpec, FieldValue},
+    model::{Entity, FIELDS, FieldSpec, FieldValue, destination_fault},
 };
 
 /// An entity and its place.
@@ -91,7 +91,7 @@ fn node(
         let Some(steering) = steering::of_key(camel) else { continue };
         let Some(text) = value.text() else { return Err(in_config(steering)) };
         let harmless = steering.kind == Kind::Region && steering::is_plain_region(text);
-        let trusted = trust == Trust::Stored && steering.kind != Kind::Method;
+        let trusted = trust == Trust::Stored && steering.kind != Kind::Method && !leads_astray(steering, text);
         let accepted = match place {
             _ if text.is_empty() => true,
             Some(Some(index)) if trusted => bounds.get_mut(index).is_some_and(|bound| {
@@ -109,6 +109,14 @@ fn node(
         }
     }
     Ok(())
+}
+
+/// Whether no entity may be stored with this destination, and so no config may choose it either.
+fn leads_astray(steering: &Steering, text: &str) -> bool {
+    FIELDS
+        .iter()
+        .find(|spec| spec.name == steering.stored_as())
+        .is_some_and(|spec| destination_fault(spec, text).is_some())
 }
 
 /// What the gateway hands down from a router to leaves that have none, neither written nor stored.

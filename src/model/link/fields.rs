@@ -11,6 +11,7 @@ use super::{
 };
 use crate::model::{
     Deployment, EntityField, EntityKind, FieldRole, FieldSpec, FieldValue, Lifespan, Mapping, TargetField, ValueFormat,
+    destination,
     raw::{self, Given, Members},
     seals::Seals,
 };
@@ -80,7 +81,14 @@ pub(super) fn read(
             Ok(Some(_)) if own.has(spec) => {
                 report.fault(format_args!("{prefix}.{name}"), format_args!("gives {} a second time", spec.name));
             }
-            Ok(Some(value)) => own.fields.push(EntityField { spec, value }),
+            Ok(Some(value)) => {
+                if let FieldValue::Plain(plain) = &value
+                    && let Some(message) = plain.as_str().and_then(|text| destination::fault(spec, text))
+                {
+                    report.fault(format_args!("{prefix}.{name}"), message);
+                }
+                own.fields.push(EntityField { spec, value });
+            }
             Err(message) => report.fault(format_args!("{prefix}.{name}"), message),
         }
     }

@@ -230,7 +230,6 @@ fn references_bind_providers_and_hosts() {
             Some("allowed_hosts"),
         ),
         ("openai", r#"{"custom_host":"https://llm.corp.example/v1"}"#, &[], &[".corp.example"], None),
-        ("openai", r#"{"custom_host":"no url"}"#, &[], &["x.example"], Some("allowed_hosts")),
         ("ollama", r#"{"custom_host":"http://10.0.0.7:11434"}"#, &[], &["10.0.0.7"], None),
         ("milvus", "{}", &[], &["x.example"], Some("allowed_hosts")),
         ("unknown-provider", "{}", &[], &["x.example"], Some("allowed_hosts")),

@@ -422,6 +422,7 @@ fn a_trusted_stored_config_steers_like_a_stored_entity() {
         )
         .config("pc-host", r#"{"custom_host":"https://own.example/v1","retry":{"attempts":1}}"#)
         .config("pc-auth", r#"{"provider":"@bedrock","aws_auth_type":"assumedRole"}"#)
+        .config("pc-meta", r#"{"provider":"@openai-prod","custom_host":"http://169.254.169.254/latest"}"#)
         .config("pc-leak", r#"{"provider":"@openai-prod","forward_headers":["x-portkey-config"]}"#);
     let snapshot = sample.link();
     let trusting = || Settings { trust_stored_configs: true, ..Settings::default() };
@@ -444,8 +445,8 @@ fn a_trusted_stored_config_steers_like_a_stored_entity() {
     assert!(plan(&snapshot, &named, &BodyPeek::default()).is_err());
     let planned = plan_with(trusting(), &snapshot, &named, &BodyPeek::default()).unwrap();
     assert_eq!(config(&sample::apply(&planned, &named).0)["custom_host"], "https://own.example/v1");
-    // How a credential is used, and where every key of a config goes, is never a config's to say.
-    for slug in ["pc-auth", "pc-leak"] {
+    // How a credential is used, where every key of a config goes, and instance metadata are never a config's to say.
+    for slug in ["pc-auth", "pc-leak", "pc-meta"] {
         let refused = plan_with(trusting(), &snapshot, &head(slug), &BodyPeek::default()).unwrap_err();
         assert!(matches!(refused, PlanError::DestinationNotAllowed { .. }), "{slug}");
     }

@@ -98,7 +98,7 @@ fn an_inherited_credential_is_not_steered() {
         ("azure-openai",  entra(),                          json!({"azureAuthMode": "managed"}),           "model_config.azureAuthMode"),
         ("azure-ai",      mapped(),                         json!({"azureFoundryUrl": "https://evil"}),    "model_config.azureFoundryUrl"),
         ("workers-ai",    mapped(),                         json!({"workersAiAccountId": "x"}),            "model_config.workersAiAccountId"),
-        ("vertex-ai",     mapped(),                         json!({"vertexRegion": "evil/#"}),             "model_config.vertexRegion"),
+        ("vertex-ai",     mapped(),                         json!({"vertexRegion": "us-evil1"}),            "model_config.vertexRegion"),
     ];
     for (provider, integration, model_config, at) in cases {
         let problems = inherit(provider, integration, json!({"model_config": model_config.clone()}))

@@ -9,7 +9,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 
 /// Kinds of addresses, from harmless to forbidden. The text says what the address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub enum Kind {
     /// Reachable by anyone.
     Public,
     /// Special-use: only when the operator opened it.
@@ -77,12 +77,12 @@ const SIX_TO_FOUR: Ipv6Net = v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16);
 const TEREDO: Ipv6Net = v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 32);
 
 /// The address the system really connects to: IPv4-mapped IPv6 is IPv4.
-pub(super) fn canonical(address: IpAddr) -> IpAddr {
+pub fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
 /// The kind of `address`, the worst of itself and of every IPv4 address inside it.
-pub(super) fn kind(address: IpAddr) -> Kind {
+pub fn kind(address: IpAddr) -> Kind {
     match canonical(address) {
         IpAddr::V4(address) => kind_v4(address),
         IpAddr::V6(address) => embedded(address).into_iter().flatten().map(kind_v4).fold(kind_v6(address), Kind::max),
