@@ -12,6 +12,7 @@ mod followed;
 mod integrations;
 mod isolation;
 mod mappings;
+mod races;
 mod secret_references;
 mod stage;
 mod start;
