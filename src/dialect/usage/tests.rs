@@ -1,3 +1,5 @@
+//! Usage as providers write it, in documents and in streams.
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::HeaderValue;
 use proptest::prelude::*;
