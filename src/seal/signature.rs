@@ -87,7 +87,8 @@ impl VerifyingKey {
         key.try_into().map(Self).map_err(|_| NotAKey::Public)
     }
 
-    /// Reads a file of them: one PEM after the other, or the base64 of one without its lines around, as some tools keep it.
+    /// Reads a file of them: one PEM after the other, each in lines or in the one line of a log; or the base64 of one without
+    /// anything around, as some tools keep it.
     ///
     /// # Errors
     /// [`NotAKey::Public`].
@@ -97,7 +98,9 @@ impl VerifyingKey {
             return Self::parse(&format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", text.trim()))
                 .map(|key| vec![key]);
         }
-        text.split(BEGIN).skip(1).map(|rest| Self::parse(&format!("{BEGIN}{rest}"))).collect()
+        let in_lines =
+            |rest: &str| format!("{BEGIN}{rest}").replace("KEY----- ", "KEY-----\n").replace(" -----END", "\n-----END");
+        text.split(BEGIN).skip(1).map(|rest| Self::parse(&in_lines(rest))).collect()
     }
 
     /// `SubjectPublicKeyInfo` in PEM.
@@ -152,6 +155,8 @@ mod tests {
         assert_eq!(VerifyingKey::parse_all(&both).unwrap(), keys);
         let bare = keys[0].to_pem().lines().nth(1).unwrap().to_owned();
         assert_eq!(VerifyingKey::parse_all(&format!("{bare}\n")).unwrap(), keys[..1]);
+        let logged = both.replace('\n', " ");
+        assert_eq!(VerifyingKey::parse_all(logged.trim()).unwrap(), keys);
         for text in ["", "x", &both[..both.len() - 40]] {
             assert!(VerifyingKey::parse_all(text).is_err(), "{text}");
         }
