@@ -100,6 +100,8 @@ impl Examined {
                 ignored.extend(snapshot.iter().flat_map(|snapshot| snapshot::ignored(settings, snapshot)));
                 snapshot
             }
+            // It is named, and what is wrong with it is said.
+            None if problems.iter().any(|problem| problem.key.starts_with("snapshot.")) => None,
             None => {
                 let message = "is not set, so that every request would be answered 503; name a snapshot".to_owned();
                 problems.push(of_file(("snapshot.file", message)));
