@@ -34,6 +34,11 @@ struct BySlug<T>(Arc<T>);
 // === impl Names ===
 
 impl<T: Named> Names<T> {
+    /// Makes room for `more` objects of workspaces: growing asks each object anew where it belongs.
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.anywhere.reserve(more);
+    }
+
     /// Adds an object. Its scope must be [free](Self::is_free) of its slug, or the document is refused anyway.
     pub(super) fn insert(&mut self, workspace: Option<&Arc<str>>, object: Arc<T>) {
         let Some(workspace) = workspace else {

@@ -8,7 +8,7 @@ use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, MapAccess, Visitor},
+    de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{error::Category, value::RawValue};
 
@@ -23,51 +23,46 @@ use crate::secret::{
 pub(super) struct Document<'a> {
     pub(super) schema_version: Given<u64>,
     pub(super) version: Given<u64>,
-    pub(super) generated_at: Given<String>,
-    pub(super) organisation_id: Given<String>,
     #[serde(borrow)]
-    pub(super) workspaces: Given<Vec<&'a RawValue>>,
-    #[serde(borrow)]
-    pub(super) secret_references: Given<Vec<&'a RawValue>>,
-    #[serde(borrow)]
-    pub(super) integrations: Given<Vec<&'a RawValue>>,
-    #[serde(borrow)]
-    pub(super) virtual_keys: Given<Vec<&'a RawValue>>,
-    #[serde(borrow)]
-    pub(super) configs: Given<Vec<&'a RawValue>>,
-    #[serde(borrow)]
-    pub(super) api_keys: Given<Vec<&'a RawValue>>,
+    pub(super) generated_at: Given<Text<'a>>,
+    pub(super) organisation_id: Given<Text<'a>>,
+    pub(super) workspaces: Rows<'a>,
+    pub(super) secret_references: Rows<'a>,
+    pub(super) integrations: Rows<'a>,
+    pub(super) virtual_keys: Rows<'a>,
+    pub(super) configs: Rows<'a>,
+    pub(super) api_keys: Rows<'a>,
 }
 
 /// `workspaces[]`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Workspace<'a> {
-    pub(super) id: Given<String>,
-    pub(super) slug: Given<String>,
-    pub(super) status: Given<String>,
+    pub(super) id: Given<Text<'a>>,
+    pub(super) slug: Given<Text<'a>>,
+    pub(super) status: Given<Text<'a>>,
     #[serde(borrow)]
     pub(super) rate_limits: Given<Vec<&'a RawValue>>,
     /// An object, or a list of them.
     #[serde(borrow)]
     pub(super) usage_limits: Given<&'a RawValue>,
     #[serde(default)]
-    pub(super) usage_reset_at: Given<String>,
+    pub(super) usage_reset_at: Given<Text<'a>>,
 }
 
 /// `secret_references[]`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Reference<'a> {
-    pub(super) id: Given<String>,
-    pub(super) slug: Given<String>,
-    pub(super) manager_type: Given<String>,
+    pub(super) id: Given<Text<'a>>,
+    pub(super) slug: Given<Text<'a>>,
+    pub(super) manager_type: Given<Text<'a>>,
     #[serde(borrow)]
     pub(super) auth_config: Given<Members<'a>>,
-    pub(super) secret_path: Given<String>,
-    pub(super) secret_key: Given<String>,
-    pub(super) status: Given<String>,
-    pub(super) expires_at: Given<String>,
+    pub(super) secret_path: Given<Text<'a>>,
+    pub(super) secret_key: Given<Text<'a>>,
+    pub(super) status: Given<Text<'a>>,
+    pub(super) expires_at: Given<Text<'a>>,
     pub(super) ttl_secs: Given<u64>,
     pub(super) allow_all_workspaces: Given<bool>,
     pub(super) allowed_workspaces: Given<Vec<String>>,
@@ -79,19 +74,19 @@ pub(super) struct Reference<'a> {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Entity<'a> {
-    pub(super) id: Given<String>,
-    pub(super) slug: Given<String>,
+    pub(super) id: Given<Text<'a>>,
+    pub(super) slug: Given<Text<'a>>,
     /// The provider of an integration.
-    pub(super) ai_provider_id: Given<String>,
+    pub(super) ai_provider_id: Given<Text<'a>>,
     /// The provider of a virtual key.
-    pub(super) provider: Given<String>,
+    pub(super) provider: Given<Text<'a>>,
     /// The provider of a virtual key, as the admin API's detail view spells it.
-    pub(super) ai_provider_name: Given<String>,
+    pub(super) ai_provider_name: Given<Text<'a>>,
     /// Of a virtual key.
-    pub(super) integration_id: Given<String>,
-    pub(super) workspace_id: Given<String>,
-    pub(super) status: Given<String>,
-    pub(super) expires_at: Given<String>,
+    pub(super) integration_id: Given<Text<'a>>,
+    pub(super) workspace_id: Given<Text<'a>>,
+    pub(super) status: Given<Text<'a>>,
+    pub(super) expires_at: Given<Text<'a>>,
     #[serde(borrow)]
     pub(super) key: Given<&'a RawValue>,
     /// Of an integration.
@@ -114,28 +109,29 @@ pub(super) struct Entity<'a> {
     pub(super) usage_limits: Given<&'a RawValue>,
     /// Of a virtual key.
     #[serde(default)]
-    pub(super) usage_reset_at: Given<String>,
+    pub(super) usage_reset_at: Given<Text<'a>>,
 }
 
 /// `secret_mappings[]`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Mapping {
-    pub(super) target_field: Given<String>,
-    pub(super) secret_reference_id: Given<String>,
-    pub(super) secret_key: Given<String>,
-    pub(super) value_format: Given<String>,
+pub(super) struct Mapping<'a> {
+    #[serde(borrow)]
+    pub(super) target_field: Given<Text<'a>>,
+    pub(super) secret_reference_id: Given<Text<'a>>,
+    pub(super) secret_key: Given<Text<'a>>,
+    pub(super) value_format: Given<Text<'a>>,
 }
 
 /// `configs[]`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Config<'a> {
-    pub(super) id: Given<String>,
-    pub(super) slug: Given<String>,
-    pub(super) workspace_id: Given<String>,
-    pub(super) status: Given<String>,
-    pub(super) expires_at: Given<String>,
+    pub(super) id: Given<Text<'a>>,
+    pub(super) slug: Given<Text<'a>>,
+    pub(super) workspace_id: Given<Text<'a>>,
+    pub(super) status: Given<Text<'a>>,
+    pub(super) expires_at: Given<Text<'a>>,
     #[serde(borrow)]
     pub(super) config: Given<&'a RawValue>,
 }
@@ -144,11 +140,11 @@ pub(super) struct Config<'a> {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ApiKey<'a> {
-    pub(super) id: Given<String>,
-    pub(super) workspace_id: Given<String>,
+    pub(super) id: Given<Text<'a>>,
+    pub(super) workspace_id: Given<Text<'a>>,
     pub(super) scopes: Given<Vec<String>>,
-    pub(super) status: Given<String>,
-    pub(super) expires_at: Given<String>,
+    pub(super) status: Given<Text<'a>>,
+    pub(super) expires_at: Given<Text<'a>>,
     #[serde(borrow)]
     pub(super) defaults: Given<&'a RawValue>,
     #[serde(borrow)]
@@ -159,50 +155,52 @@ pub(super) struct ApiKey<'a> {
     #[serde(borrow)]
     pub(super) usage_limits: Given<&'a RawValue>,
     #[serde(default)]
-    pub(super) usage_reset_at: Given<String>,
+    pub(super) usage_reset_at: Given<Text<'a>>,
 }
 
 /// `hashes[]` of an API key.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(super) struct KeyHash {
-    pub(super) kid: Given<String>,
-    pub(super) hmac_sha256: Given<String>,
-    pub(super) expires_at: Given<String>,
+pub(super) struct KeyHash<'a> {
+    #[serde(borrow)]
+    pub(super) kid: Given<Text<'a>>,
+    pub(super) hmac_sha256: Given<Text<'a>>,
+    pub(super) expires_at: Given<Text<'a>>,
 }
 
 /// `defaults` of an API key.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Defaults {
+pub(super) struct Defaults<'a> {
     pub(super) metadata: Given<serde_json::Map<String, serde_json::Value>>,
-    pub(super) config_id: Given<String>,
+    #[serde(borrow)]
+    pub(super) config_id: Given<Text<'a>>,
     /// As gateways of the second line spell it.
-    pub(super) config_slug: Given<String>,
+    pub(super) config_slug: Given<Text<'a>>,
     pub(super) allow_config_override: Given<bool>,
 }
 
 /// `rate_limits[]`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(super) struct RateLimit {
-    #[serde(rename = "type")]
-    pub(super) counts: Given<String>,
-    pub(super) unit: Given<String>,
+pub(super) struct RateLimit<'a> {
+    #[serde(borrow, rename = "type")]
+    pub(super) counts: Given<Text<'a>>,
+    pub(super) unit: Given<Text<'a>>,
     pub(super) value: Given<u64>,
 }
 
 /// `usage_limits`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(super) struct UsageLimit {
-    #[serde(rename = "type")]
-    pub(super) counts: Given<String>,
+pub(super) struct UsageLimit<'a> {
+    #[serde(borrow, rename = "type")]
+    pub(super) counts: Given<Text<'a>>,
     pub(super) credit_limit: Given<f64>,
     pub(super) alert_threshold: Given<f64>,
-    pub(super) periodic_reset: Given<String>,
+    pub(super) periodic_reset: Given<Text<'a>>,
     pub(super) periodic_reset_days: Given<u64>,
-    pub(super) next_usage_reset_at: Given<String>,
+    pub(super) next_usage_reset_at: Given<Text<'a>>,
 }
 
 /// One value of the document.
@@ -215,6 +213,20 @@ pub(super) enum Given<T> {
     Value(T),
     /// There, of another shape.
     Unusable,
+}
+
+/// A list of the document itself, its rows unread. Found in the one pass that finds the end of the document: the lists are most
+/// of it.
+#[derive(Default)]
+pub(super) struct Rows<'a>(pub(super) Given<Vec<&'a RawValue>>);
+
+/// A text, borrowed where it holds no escape.
+pub(super) type Text<'a> = Cow<'a, str>;
+
+/// What one value of the document may be read as.
+pub(super) trait Value<'de>: Sized {
+    /// Reads JSON. `None`: it is of another shape.
+    fn read(raw: &'de RawValue) -> Option<Self>;
 }
 
 /// The members of an object in document order, values unread, repeated names kept.
@@ -262,7 +274,7 @@ impl<'a> Document<'a> {
 
 // === impl Given ===
 
-impl Given<String> {
+impl Given<Text<'_>> {
     /// Whether nothing is given, or an empty text, which counts as nothing.
     pub(super) fn is_blank(&self) -> bool {
         match self {
@@ -273,13 +285,90 @@ impl Given<String> {
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Given<T> {
+impl<'de, T: Value<'de>> Deserialize<'de> for Given<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = <&'de RawValue>::deserialize(deserializer)?;
         if raw.get() == "null" {
             return Ok(Self::Absent);
         }
-        Ok(serde_json::from_str(raw.get()).map_or(Self::Unusable, Self::Value))
+        Ok(T::read(raw).map_or(Self::Unusable, Self::Value))
+    }
+}
+
+// === impl Value ===
+
+impl<'de: 'a, 'a> Value<'de> for &'a RawValue {
+    fn read(raw: &'de RawValue) -> Option<Self> {
+        Some(raw)
+    }
+}
+
+impl<'de: 'a, 'a> Value<'de> for Text<'a> {
+    fn read(raw: &'de RawValue) -> Option<Self> {
+        let text = raw.get().strip_prefix('"')?.strip_suffix('"')?;
+        match memchr::memchr(b'\\', text.as_bytes()) {
+            None => Some(Cow::Borrowed(text)),
+            Some(_) => serde_json::from_str(raw.get()).ok().map(Cow::Owned),
+        }
+    }
+}
+
+/// What the parser reads.
+macro_rules! parsed {
+    ($($value:ty),*) => {$(
+        impl<'de: 'a, 'a> Value<'de> for $value {
+            fn read(raw: &'de RawValue) -> Option<Self> {
+                serde_json::from_str(raw.get()).ok()
+            }
+        }
+    )*};
+}
+
+parsed!(bool, u64, f64, Vec<String>, Vec<&'a RawValue>, Members<'a>, serde_json::Map<String, serde_json::Value>);
+
+// === impl Rows ===
+
+impl<'de: 'a, 'a> Deserialize<'de> for Rows<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+
+        /// What is no list is passed over.
+        macro_rules! unusable {
+            ($($visit:ident: $value:ty),*) => {$(
+                fn $visit<E: Error>(self, _: $value) -> Result<Self::Value, E> {
+                    Ok(Given::Unusable)
+                }
+            )*};
+        }
+
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Given<Vec<&'de RawValue>>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut rows = Vec::new();
+                while let Some(row) = list.next_element()? {
+                    rows.push(row);
+                }
+                Ok(Given::Value(rows))
+            }
+
+            fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+                Ok(Given::Absent)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Given::Unusable)
+            }
+
+            unusable!(visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64, visit_str: &str);
+        }
+
+        deserializer.deserialize_any(Collect).map(Self)
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::model::{
     AccountKind, ApiKey, Defaults, Scopes, Snapshot, StoredConfig,
-    raw::{self, Given},
+    raw::{self, Given, Rows, Text},
 };
 
 /// Most hashes of one key. Two are alive while it rotates; more is a fault of whoever wrote them.
@@ -25,12 +25,7 @@ const MAX_HASHES: usize = 8;
 type Hash = (Arc<str>, [u8; 32], Option<OffsetDateTime>);
 
 /// Links the keys into `snapshot`, whose configs must be there.
-pub(super) fn link(
-    given: Given<Vec<&RawValue>>,
-    context: &mut Context<'_>,
-    findings: &mut Findings,
-    snapshot: &mut Snapshot,
-) {
+pub(super) fn link(given: Rows<'_>, context: &mut Context<'_>, findings: &mut Findings, snapshot: &mut Snapshot) {
     const LIST: &str = "api_keys";
     let mut ids = Ids::default();
     let rows = findings.rows(LIST, given);
@@ -81,7 +76,7 @@ fn hashes(
     let mut hashes: Vec<Hash> = Vec::with_capacity(rows.len().min(MAX_HASHES));
     for (at, row) in rows.into_iter().take(MAX_HASHES).enumerate() {
         let key = |member: &str| format!("hashes[{at}]{member}");
-        let Some(row) = raw::row::<raw::KeyHash>(row) else {
+        let Some(row) = raw::row::<raw::KeyHash<'_>>(row) else {
             report.fault(key(""), "must be an object that names each of its fields once");
             continue;
         };
@@ -112,7 +107,7 @@ fn defaults(
     report: &mut Report<'_>,
 ) -> Defaults {
     let Some(raw) = report.value("defaults", given, "an object") else { return Defaults::default() };
-    let Some(raw) = raw::row::<raw::Defaults>(raw) else {
+    let Some(raw) = raw::row::<raw::Defaults<'_>>(raw) else {
         report.fault("defaults", "must be an object that names each of its fields once");
         return Defaults::default();
     };
@@ -138,7 +133,11 @@ fn defaults(
 }
 
 /// A point in time, or the fault that it is none.
-pub(super) fn instant(key: &str, given: Given<String>, report: &mut Report<'_>) -> Result<Option<OffsetDateTime>, ()> {
+pub(super) fn instant(
+    key: &str,
+    given: Given<Text<'_>>,
+    report: &mut Report<'_>,
+) -> Result<Option<OffsetDateTime>, ()> {
     match given {
         Given::Absent => Ok(None),
         Given::Value(text) if text.is_empty() => Ok(None),

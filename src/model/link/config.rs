@@ -10,16 +10,11 @@ use super::{
 };
 use crate::model::{
     Snapshot, StoredConfig,
-    raw::{self, Given},
+    raw::{self, Rows},
 };
 
 /// Links the stored configs into `snapshot`. What they name inside is looked up when a request uses them.
-pub(super) fn link(
-    given: Given<Vec<&RawValue>>,
-    context: &Context<'_>,
-    findings: &mut Findings,
-    snapshot: &mut Snapshot,
-) {
+pub(super) fn link(given: Rows<'_>, context: &Context<'_>, findings: &mut Findings, snapshot: &mut Snapshot) {
     const LIST: &str = "configs";
     let mut ids = Ids::default();
     for (index, row) in findings.rows(LIST, given).into_iter().enumerate() {

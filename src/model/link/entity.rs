@@ -2,8 +2,6 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use serde_json::value::RawValue;
-
 use super::{
     Context,
     fields::{self, Own, Subject, Written},
@@ -15,7 +13,7 @@ use super::{
 };
 use crate::model::{
     AccountKind, Entity, EntityKind, Hidden, Lifespan, Snapshot, Workspaces,
-    raw::{self, Given},
+    raw::{self, Given, Rows, Text},
 };
 
 /// Linked integrations by id, for the virtual keys that inherit from them.
@@ -30,7 +28,7 @@ pub(super) struct Parent {
 
 /// Links the integrations into `snapshot`.
 pub(super) fn link_integrations(
-    given: Given<Vec<&RawValue>>,
+    given: Rows<'_>,
     references: &References,
     context: &mut Context<'_>,
     findings: &mut Findings,
@@ -60,7 +58,7 @@ pub(super) fn link_integrations(
         inherit::check_sets(&effective.fields, &mut report);
         let fault = report.into_fault();
         let effective = if fault.is_none() { effective } else { Effective::nothing() };
-        let entity = Arc::new(Entity {
+        let entity = Entity {
             kind: EntityKind::Integration,
             id: Arc::clone(&id),
             slug,
@@ -73,7 +71,9 @@ pub(super) fn link_integrations(
             shared_with,
             account: None,
             fault,
-        });
+            is_open: false,
+        };
+        let entity = Arc::new(entity.settled());
         snapshot.integrations.insert(workspace_id.as_ref(), Arc::clone(&entity));
         parents.insert(id, Parent { entity, lifespan });
     });
@@ -82,7 +82,7 @@ pub(super) fn link_integrations(
 
 /// Links the virtual keys into `snapshot`, whose integrations are linked already.
 pub(super) fn link_virtual_keys(
-    given: Given<Vec<&RawValue>>,
+    given: Rows<'_>,
     parents: &Parents,
     references: &References,
     context: &mut Context<'_>,
@@ -90,8 +90,9 @@ pub(super) fn link_virtual_keys(
     snapshot: &mut Snapshot,
 ) {
     const LIST: &str = "virtual_keys";
-    let mut ids = Ids::default();
     let rows = findings.rows(LIST, given);
+    let mut ids = Ids::of(rows.len());
+    snapshot.virtual_keys.reserve(rows.len());
     rows::each(&rows, |index, row: Option<raw::Entity<'_>>| {
         let Some(row) = findings.known(LIST, index, row) else { return };
         let mut report = findings.report(LIST, index);
@@ -141,19 +142,20 @@ pub(super) fn link_virtual_keys(
             shared_with: Workspaces::All,
             account,
             fault,
+            is_open: false,
         };
-        snapshot.virtual_keys.insert(workspace_id.as_ref(), Arc::new(entity));
+        snapshot.virtual_keys.insert(workspace_id.as_ref(), Arc::new(entity.settled()));
     });
 }
 
 /// The first that is there: APIs and versions spell the provider differently.
-fn first<const N: usize>(spellings: [Given<String>; N]) -> Given<String> {
+fn first<const N: usize>(spellings: [Given<Text<'_>>; N]) -> Given<Text<'_>> {
     spellings.into_iter().find(|given| !matches!(given, Given::Absent)).unwrap_or_default()
 }
 
 /// The integration a virtual key is linked to. Its slug is looked up from the key's workspace; an id wins over a slug.
 fn parent<'a>(
-    given: Given<String>,
+    given: Given<Text<'_>>,
     workspace: Option<&str>,
     parents: &'a Parents,
     snapshot: &Snapshot,
@@ -183,7 +185,12 @@ fn parent<'a>(
 
 /// The provider of a virtual key: its own, or that of its integration. Two different ones would send a credential to a
 /// stranger.
-fn provider_of(given: Given<String>, parent: Option<&Parent>, stands_alone: bool, report: &mut Report<'_>) -> String {
+fn provider_of<'t>(
+    given: Given<Text<'t>>,
+    parent: Option<&'t Parent>,
+    stands_alone: bool,
+    report: &mut Report<'_>,
+) -> Text<'t> {
     if stands_alone {
         return report.required_text("provider", given).unwrap_or_default();
     }
@@ -194,8 +201,8 @@ fn provider_of(given: Given<String>, parent: Option<&Parent>, stands_alone: bool
             own
         }
         (Some(own), _) => own,
-        (None, Some(parent)) => parent.entity.provider.to_string(),
+        (None, Some(parent)) => Text::Borrowed(&parent.entity.provider),
         // The integration is not known, which is said already.
-        (None, None) => String::new(),
+        (None, None) => Text::default(),
     }
 }

@@ -110,7 +110,7 @@ fn mappings(
     let mut linked: Vec<Mapping> = Vec::with_capacity(rows.len());
     for (index, row) in rows.into_iter().enumerate() {
         let at = |key| Element { list: "secret_mappings", index, key };
-        let Some(row) = raw::row::<raw::Mapping>(row) else {
+        let Some(row) = raw::row::<raw::Mapping<'_>>(row) else {
             report.fault(at(""), "must be an object that names each of its fields once");
             continue;
         };

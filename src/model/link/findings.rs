@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::{Problem, parse_instant};
 use crate::model::{
     Lifespan,
-    raw::{self, Given},
+    raw::{self, Given, Rows, Text},
 };
 
 /// Faults kept in words; further ones are counted.
@@ -101,7 +101,7 @@ impl Findings {
     }
 
     /// The rows of a list. A list of another shape refuses the document: ignoring it would take every key away.
-    pub(super) fn rows<'a>(&mut self, list: &'static str, given: Given<Vec<&'a RawValue>>) -> Vec<&'a RawValue> {
+    pub(super) fn rows<'a>(&mut self, list: &'static str, Rows(given): Rows<'a>) -> Vec<&'a RawValue> {
         match given {
             Given::Value(rows) => rows,
             Given::Absent => Vec::new(),
@@ -197,12 +197,12 @@ impl Report<'_> {
     }
 
     /// A text of the object; an empty one counts as absent.
-    pub(super) fn text(&mut self, key: impl fmt::Display, given: Given<String>) -> Option<String> {
+    pub(super) fn text<'t>(&mut self, key: impl fmt::Display, given: Given<Text<'t>>) -> Option<Text<'t>> {
         self.value(key, given, "text").filter(|text| !text.is_empty())
     }
 
     /// A text of the object that must be there.
-    pub(super) fn required_text(&mut self, key: impl fmt::Display, given: Given<String>) -> Option<String> {
+    pub(super) fn required_text<'t>(&mut self, key: impl fmt::Display, given: Given<Text<'t>>) -> Option<Text<'t>> {
         match given {
             Given::Value(text) if !text.is_empty() => Some(text),
             Given::Value(_) | Given::Absent => {
@@ -218,7 +218,7 @@ impl Report<'_> {
 
     /// The slug, and the id as far as it is written. From here on places show the slug. `None`: the object has neither and
     /// cannot be named.
-    pub(super) fn named(&mut self, id: Given<String>, slug: Given<String>) -> Option<Named> {
+    pub(super) fn named(&mut self, id: Given<Text<'_>>, slug: Given<Text<'_>>) -> Option<Named> {
         let slug = self.text("slug", slug).map(Arc::<str>::from);
         let id = self.text("id", id).map(Arc::<str>::from);
         let Some(slug) = slug.or_else(|| id.clone()) else {
@@ -249,7 +249,7 @@ impl Report<'_> {
     }
 
     /// Status and expiry. An unreadable one counts as over.
-    pub(super) fn lifespan(&mut self, status: Given<String>, expires_at: Given<String>) -> Lifespan {
+    pub(super) fn lifespan(&mut self, status: Given<Text<'_>>, expires_at: Given<Text<'_>>) -> Lifespan {
         let active = match &status {
             Given::Absent => true,
             Given::Value(status) => status.eq_ignore_ascii_case("active"),
@@ -284,6 +284,15 @@ impl Report<'_> {
             Some(slug) => format!("{place} ({})", Cut(slug)),
             None => place,
         }
+    }
+}
+
+// === impl Ids ===
+
+impl Ids {
+    /// None yet, with room for those of `rows` objects.
+    pub(super) fn of(rows: usize) -> Self {
+        Self(HashSet::with_capacity(rows))
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::{api_key::instant, findings::Report};
 use crate::model::{
     Account, AccountKind, Counted, NANODOLLARS, RateLimit, RateUnit, Reset, Spent, UsageLimit,
-    raw::{self, Given},
+    raw::{self, Given, Text},
     window::next_midnight,
 };
 
@@ -22,7 +22,7 @@ pub(super) fn account(
     (kind, id): (AccountKind, &Arc<str>),
     exhausted: bool,
     rate: Given<Vec<&RawValue>>,
-    (usage, reset_at): (Given<&RawValue>, Given<String>),
+    (usage, reset_at): (Given<&RawValue>, Given<Text<'_>>),
     report: &mut Report<'_>,
 ) -> Option<Arc<Account>> {
     let (rate, mut usage) = (rate_limits(rate, report), usage_limits(usage, report));
@@ -38,7 +38,7 @@ fn rate_limits(given: Given<Vec<&RawValue>>, report: &mut Report<'_>) -> Vec<Rat
     let mut limits: Vec<RateLimit> = Vec::with_capacity(rows.len());
     for (at, row) in rows.into_iter().enumerate() {
         let key = |member: &str| format!("rate_limits[{at}]{member}");
-        let Some(row) = raw::row::<raw::RateLimit>(row) else {
+        let Some(row) = raw::row::<raw::RateLimit<'_>>(row) else {
             report.fault(key(""), "must be an object that names each of its fields once");
             continue;
         };
@@ -102,7 +102,7 @@ fn usage_limits(given: Given<&RawValue>, report: &mut Report<'_>) -> Vec<UsageLi
 }
 
 fn usage_limit(raw: &RawValue, report: &mut Report<'_>) -> Option<UsageLimit> {
-    let Some(raw) = raw::row::<raw::UsageLimit>(raw) else {
+    let Some(raw) = raw::row::<raw::UsageLimit<'_>>(raw) else {
         report.fault("usage_limits", "must be an object that names each of its fields once");
         return None;
     };

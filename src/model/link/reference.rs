@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use serde_json::value::RawValue;
 use url::Host;
 
 use super::{
@@ -16,7 +15,7 @@ use super::{
 };
 use crate::model::{
     Auth, AuthConfig, ManagerType, Reference, SecretLocation, auth,
-    raw::{self, Given, Members},
+    raw::{self, Given, Members, Rows, Text},
     seals::Seals,
 };
 
@@ -46,7 +45,7 @@ enum Found {
 // === impl References ===
 
 impl References {
-    pub(super) fn link(given: Given<Vec<&RawValue>>, context: &mut Context<'_>, findings: &mut Findings) -> Self {
+    pub(super) fn link(given: Rows<'_>, context: &mut Context<'_>, findings: &mut Findings) -> Self {
         const LIST: &str = "secret_references";
         let mut references = Self::default();
         let mut ids = Ids::default();
@@ -145,7 +144,7 @@ fn link_one(
     })
 }
 
-fn manager_type(given: Given<String>, report: &mut Report<'_>) -> Option<ManagerType> {
+fn manager_type(given: Given<Text<'_>>, report: &mut Report<'_>) -> Option<ManagerType> {
     let name = report.required_text("manager_type", given)?;
     let known = ManagerType::from_name(&name);
     match known {
@@ -189,7 +188,7 @@ fn auth_config(
 /// `secret_key` of a reference or mapping.
 pub(super) fn secret_key<K: fmt::Display>(
     key: impl Fn() -> K,
-    given: Given<String>,
+    given: Given<Text<'_>>,
     report: &mut Report<'_>,
 ) -> Option<Arc<str>> {
     let text = report.text(key(), given)?;

@@ -5,15 +5,13 @@ use std::{
     sync::Arc,
 };
 
-use serde_json::value::RawValue;
-
 use super::{
     findings::{Findings, Ids, Quoted, Report},
     limits,
 };
 use crate::model::{
     Account, AccountKind, Snapshot, Workspaces,
-    raw::{self, Given},
+    raw::{self, Given, Rows, Text},
 };
 
 /// Ids and slugs of workspaces → their ids; ids → what they may use.
@@ -30,7 +28,7 @@ pub(super) struct Interner(HashSet<Arc<str>>);
 // === impl WorkspaceIndex ===
 
 impl WorkspaceIndex {
-    pub(super) fn link(given: Given<Vec<&RawValue>>, findings: &mut Findings) -> Self {
+    pub(super) fn link(given: Rows<'_>, findings: &mut Findings) -> Self {
         const LIST: &str = "workspaces";
         let mut ids = Ids::default();
         let mut slugs = HashSet::new();
@@ -75,7 +73,7 @@ impl WorkspaceIndex {
     }
 
     /// `workspace_id` of an object. A dangling one stays as written: the object must not become organisation-wide.
-    pub(super) fn owner(&self, given: Given<String>, report: &mut Report<'_>) -> Option<Arc<str>> {
+    pub(super) fn owner(&self, given: Given<Text<'_>>, report: &mut Report<'_>) -> Option<Arc<str>> {
         if matches!(given, Given::Unusable) {
             report.fault("workspace_id", "must be text or null");
             return Some("".into());
