@@ -36,3 +36,52 @@ pub(super) async fn migrate(database: &Database, now: i64) -> Result<(), StoreEr
     tx.commit().await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn told(database: &Database, sql: &'static str) -> Vec<String> {
+        let mut look = database.look().await.unwrap();
+        look.rows(sql, &[]).await.unwrap().iter().map(|row| row.text(0).unwrap()).collect()
+    }
+
+    async fn tables(database: &Database) -> Vec<String> {
+        told(database, "SELECT COALESCE(sql, name) FROM sqlite_master ORDER BY name").await
+    }
+
+    #[tokio::test]
+    async fn every_older_schema_is_brought_up_to_date_and_keeps_its_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let fresh = Database::sqlite(&folder.path().join("fresh.db")).await.unwrap();
+        migrate(&fresh, 7).await.unwrap();
+        for found in 1..NEWEST {
+            let older = Database::sqlite(&folder.path().join(format!("{found}.db"))).await.unwrap();
+            let mut tx = older.begin().await.unwrap();
+            tx.script("CREATE TABLE IF NOT EXISTS schema_steps (step BIGINT PRIMARY KEY, at BIGINT NOT NULL)")
+                .await
+                .unwrap();
+            for (step, sql) in (1..=found).zip(STEPS) {
+                tx.script(sql).await.unwrap();
+                let step = [Arg::Number(step)];
+                tx.execute("INSERT INTO schema_steps (step, at) VALUES ($1, 1)", &step).await.unwrap();
+            }
+            tx.script("INSERT INTO installation (epoch) VALUES (1)").await.unwrap();
+            tx.script("INSERT INTO organisations (id, name, version, created_at) VALUES ('o', 'Kept', 41, 1)")
+                .await
+                .unwrap();
+            tx.commit().await.unwrap();
+
+            for _ in 0..2 {
+                migrate(&older, 7).await.unwrap();
+                assert_eq!(tables(&older).await, tables(&fresh).await, "from {found}");
+                assert_eq!(told(&older, "SELECT name FROM organisations WHERE version = 41").await, ["Kept"]);
+                assert_eq!(
+                    told(&older, "SELECT CAST(epoch AS TEXT) FROM installation").await,
+                    ["1"],
+                    "a state goes on"
+                );
+            }
+        }
+    }
+}
