@@ -1,10 +1,11 @@
 //! OpenTelemetry traces: what a collector receives, what the gateway is told, and that neither a collector nor a client can hurt.
 //!
 //! The collector is played by an echoing gateway; what it receives is decoded by the shape that OTLP has, in which nothing else may
-//! stand.
+//! stand, and by the types that OpenTelemetry publishes, which have to find the same in it.
 
 use std::time::Duration;
 
+use opentelemetry_proto::tonic::{collector::trace::v1::ExportTraceServiceRequest, trace::v1 as official};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sidekey::{
@@ -114,7 +115,32 @@ fn decoded(body: &[u8]) -> Vec<Span> {
     let [of_resource] = request.resource_spans.try_into().unwrap();
     let named = |attribute: &Attribute| attribute.key == "service.name" && attribute.value["stringValue"] == "sidekey";
     assert!(of_resource.resource.attributes.iter().any(named));
-    of_resource.scope_spans.into_iter().flat_map(|scope| scope.spans).collect()
+    let spans: Vec<_> = of_resource.scope_spans.into_iter().flat_map(|scope| scope.spans).collect();
+    let request: ExportTraceServiceRequest = serde_json::from_slice(body).unwrap();
+    let scopes = request.resource_spans.into_iter().flat_map(|of_resource| of_resource.scope_spans);
+    let theirs: Vec<_> = scopes.flat_map(|scope| scope.spans).collect();
+    assert_eq!(theirs.len(), spans.len());
+    spans.iter().zip(&theirs).for_each(|(ours, theirs)| assert_same(ours, theirs));
+    spans
+}
+
+#[track_caller]
+fn assert_same(ours: &Span, theirs: &official::Span) {
+    assert_eq!(
+        (&theirs.name, hex(&theirs.trace_id), hex(&theirs.span_id), hex(&theirs.parent_span_id)),
+        (&ours.name, ours.trace_id.clone(), ours.span_id.clone(), ours.parent_span_id.clone().unwrap_or_default())
+    );
+    assert_eq!((theirs.trace_id.len(), theirs.span_id.len(), theirs.kind), (16, 8, i32::from(ours.kind)));
+    assert_eq!(theirs.start_time_unix_nano.to_string(), ours.start_time_unix_nano);
+    assert_eq!(theirs.end_time_unix_nano.to_string(), ours.end_time_unix_nano);
+    assert!(theirs.attributes.iter().all(|attribute| attribute.value.as_ref().is_some_and(|any| any.value.is_some())));
+    assert!(theirs.attributes.iter().map(|attribute| &attribute.key).eq(ours.attributes.iter().map(|one| &one.key)));
+    let code = theirs.status.as_ref().map_or(0, |status| status.code);
+    assert_eq!(i64::from(code), ours.status["code"].as_i64().unwrap_or_default());
+}
+
+fn hex(id: &[u8]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[tokio::test]
