@@ -75,7 +75,7 @@ use url::Url;
 
 use self::{feed::Feed, key::Hasher, sealing::Sealer, store::Store};
 
-/// Whether a data plane may be sent to an address; the error is a reason for people.
+/// Whether a data plane, or the gateway behind it, may be sent to an address; the error is a reason for people.
 pub type AdmitAddress = Arc<dyn Fn(&Url) -> Result<(), String> + Send + Sync>;
 
 /// Whether a data plane would take this text as a config, and may keep it; the error is a reason for people.
@@ -84,8 +84,10 @@ pub type CheckConfig = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 /// What only the data plane's side can judge; this room does not reach it.
 #[derive(Clone)]
 pub struct Judges {
-    /// Of addresses.
+    /// Of managers that a data plane reads from.
     pub admit_address: AdmitAddress,
+    /// Of base URLs that the gateway sends credentials to. Those no credential may go to are refused without it.
+    pub admit_base_url: AdmitAddress,
     /// Of stored configs.
     pub check_config: CheckConfig,
 }
@@ -97,6 +99,7 @@ pub struct Control {
     hasher: ArcSwap<Hasher>,
     feed: Feed,
     admit_address: AdmitAddress,
+    admit_base_url: AdmitAddress,
     check_config: CheckConfig,
     leaving: AtomicBool,
 }
@@ -114,13 +117,14 @@ impl fmt::Debug for Judges {
 impl Control {
     /// A control plane over `store`.
     pub fn new(store: Store, sealer: Sealer, hasher: Hasher, feed: Feed, judges: Judges) -> Self {
-        let Judges { admit_address, check_config } = judges;
+        let Judges { admit_address, admit_base_url, check_config } = judges;
         Self {
             store,
             sealer,
             hasher: ArcSwap::from_pointee(hasher),
             feed,
             admit_address,
+            admit_base_url,
             check_config,
             leaving: AtomicBool::new(false),
         }

@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 use super::{Signal, Signals, chain};
 use crate::{
     config::ControlPlaneConfig,
-    control::{BootstrapError, Control, Judges, Server, TlsSource, api_key},
+    control::{AdmitAddress, BootstrapError, Control, Judges, Server, TlsSource, api_key},
     dialect::portkey,
     egress::Policy,
     proxy::{Reloaded, TLS_POLL, TlsError},
@@ -59,9 +59,9 @@ impl ControlPlane {
     /// # Errors
     /// [`ControlPlaneError`]; nothing runs then.
     pub async fn start(config: ControlPlaneConfig) -> Result<Self, ControlPlaneError> {
-        let ControlPlaneConfig { control: settings, tls, policy, log: _ } = config;
+        let ControlPlaneConfig { control: settings, tls, policy, restrict_base_urls, log: _ } = config;
         let tls = tls.as_ref().map(Reloaded::server).transpose()?.map(Arc::new);
-        let control = Arc::new(Control::open(&settings, judges(policy)).await?);
+        let control = Arc::new(Control::open(&settings, judges(policy, restrict_base_urls)).await?);
         let address = settings.listen;
         let listen = |source| ControlPlaneError::Listen { address, source };
         let server = Server::bind(&settings, tls.clone().map(tls_source)).await.map_err(listen)?;
@@ -148,9 +148,11 @@ impl ControlPlaneError {
 }
 
 /// What the sidecar's policy says of an address, without asking for its addresses; what its dialect says of a config.
-fn judges(policy: Policy) -> Judges {
+fn judges(policy: Policy, restrict_base_urls: bool) -> Judges {
+    let admit_address: AdmitAddress = Arc::new(move |url| policy.check_url(url).map_err(|refused| refused.reason));
     Judges {
-        admit_address: Arc::new(move |url| policy.check_url(url).map_err(|refused| refused.reason)),
+        admit_base_url: if restrict_base_urls { Arc::clone(&admit_address) } else { Arc::new(|_| Ok(())) },
+        admit_address,
         check_config: Arc::new(portkey::check_stored_config),
     }
 }

@@ -31,6 +31,8 @@ pub struct ControlPlaneConfig {
     pub tls: Option<TlsSettings>,
     /// `egress.*`: what may stand in `vault_addr` and `azure_vault_url`.
     pub policy: egress::Policy,
+    /// `egress.restrict_base_urls`: whether the policy also decides what `custom_host` and other base URLs may name.
+    pub restrict_base_urls: bool,
     /// `log.*`.
     pub log: telemetry::Settings,
 }
@@ -102,6 +104,7 @@ impl ControlPlaneConfig {
             },
             tls,
             policy: sections::policy(reader),
+            restrict_base_urls: reader.flag("egress.restrict_base_urls", false),
             log: sections::log(reader),
         }
     }

@@ -291,7 +291,7 @@ impl Reader<'_, '_> {
                     if spec.is_base_url()
                         && let Ok(url) = Url::parse(text) =>
                 {
-                    (self.context.control.admit_address)(&url).map(|()| Stored::Plain(value))
+                    (self.context.control.admit_base_url)(&url).map(|()| Stored::Plain(value))
                 }
                 _ => Ok(Stored::Plain(value)),
             }),

@@ -99,8 +99,7 @@ def test_a_rolling_restart_without_the_control_plane_fails_no_request():
     claims = TEMPORARY / "claims-outage"
     rendered = objects({
         **VALUES, "snapshot": {"source": "controlPlane", "controlPlane": {"tokenSecret": {"name": "feed"}}},
-        "controlPlane": {"enabled": True, "config": {
-            "data_planes": [{"name": "pods", "token_sha256": DIGEST}], "egress": {"allow_hosts": ["models.test"]}}}})
+        "controlPlane": {"enabled": True, "config": {"data_planes": [{"name": "pods", "token_sha256": DIGEST}]}}})
     content = {**CONTENT, "feed": {"token": TOKEN}}
 
     def control_plane():

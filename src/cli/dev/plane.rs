@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use url::{Host, Url};
+use url::Url;
 use zeroize::Zeroizing;
 
 use super::{
@@ -58,7 +58,6 @@ impl Plane {
         getrandom::fill(&mut *token)?;
         let token = Zeroizing::new(format!("{:032x}", u128::from_ne_bytes(*token)));
         write_private(&file("token"), token.as_bytes())?;
-        let provider_host: Vec<String> = provider.and_then(Url::host).map(bare).into_iter().collect();
         let configure = |listen: SocketAddr| {
             let text = json!({
                 "listen": listen.to_string(),
@@ -66,7 +65,6 @@ impl Plane {
                 "sealing": { "recipients": [identity.recipient().to_string()] },
                 "data_planes": [{ "name": "dev", "token_sha256": token_sha256(&token) }],
                 "limits": { "drain_secs": 1 },
-                "egress": { "allow_hosts": provider_host },
             });
             // JSON is YAML.
             ControlPlaneConfig::parse("dev", &text.to_string(), [])
@@ -154,13 +152,5 @@ impl Plane {
             return Err(format!("the control plane answers POST /{path} with {status}: {message}").into());
         }
         Ok(answer)
-    }
-}
-
-/// A host without the brackets of an IPv6 address.
-fn bare(host: Host<&str>) -> String {
-    match host {
-        Host::Ipv6(address) => address.to_string(),
-        Host::Ipv4(_) | Host::Domain(_) => host.to_string(),
     }
 }

@@ -16,6 +16,7 @@ struct Case {
 const METADATA: &str = "stays closed";
 const PRIVATE: &str = "open it with egress.allow_cidrs or egress.allow_hosts";
 const PART: &str = "must be letters, digits,";
+const NO_URL: &str = "must be an http or https URL";
 
 fn cases() -> Vec<Case> {
     let case = |provider, field, value, refused| Case { provider, field, value, refused };
@@ -39,7 +40,7 @@ fn cases() -> Vec<Case> {
         custom("https://[::ffff:169.254.169.254]/", Some(METADATA)),
         custom("https://metadata.google.internal/", Some(METADATA)),
         custom("https://10.1.2.4.metadata.google.internal/", Some(METADATA)),
-        custom("llm.example", Some("must be an http or https URL")),
+        custom("llm.example", Some(NO_URL)),
         case("azure-ai", "azure_foundry_url", "https://169.254.169.254/", Some(METADATA)),
         case("huggingface", "huggingface_base_url", "https://10.9.9.9/", Some(PRIVATE)),
         case("azure-openai", "azure_resource_name", "127.0.0.1:8901/#", Some(PART)),
@@ -51,10 +52,12 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-#[tokio::test]
-async fn a_stored_entity_sends_no_credential_to_what_the_operator_has_not_opened() {
-    let stage = Stage::with("egress: {allow_hosts: [models.internal, 10.1.2.3]}\n").await;
-    for (index, Case { provider, field, value, refused }) in cases().into_iter().enumerate() {
+/// Writes all of them to a control plane with this `egress`; `expects` has the words of what is refused.
+async fn write_all(egress: &str, expects: impl Fn(&Case) -> Option<&'static str>) {
+    let stage = Stage::with(&format!("egress: {egress}\n")).await;
+    for (index, case) in cases().into_iter().enumerate() {
+        let refused = expects(&case);
+        let Case { provider, field, value, .. } = case;
         let slug = format!("entity-{index}");
         let integration = json!({"name": "n", "slug": slug, "ai_provider_id": provider, "key": "sk",
             "configurations": {field: value}});
@@ -71,15 +74,27 @@ async fn a_stored_entity_sends_no_credential_to_what_the_operator_has_not_opened
             let (status, code, message) = refusal(&reply);
             assert_eq!((status, code.as_str()), (400, "AB01"), "{path} {field} {value}");
             assert!(message.starts_with(&format!("{prefix}.")), "{path} {field} {value}: {message}");
-            let is_said = message.contains(expected) || (expected == METADATA && message.contains("stay closed"));
+            let is_said = message.contains(expected)
+                || (expected == METADATA
+                    && ["stay closed", "where no provider is"].iter().any(|said| message.contains(said)));
             assert!(is_said, "{path} {field} {value}: {message}");
         }
     }
 }
 
 #[tokio::test]
+async fn a_stored_entity_sends_no_credential_to_what_the_operator_has_not_opened() {
+    write_all("{allow_hosts: [models.internal, 10.1.2.3], restrict_base_urls: true}", |case| case.refused).await;
+}
+
+#[tokio::test]
+async fn what_no_provider_is_stays_closed_without_being_told() {
+    write_all("{}", |case| case.refused.filter(|said| [METADATA, PART, NO_URL].contains(said))).await;
+}
+
+#[tokio::test]
 async fn an_update_moves_no_credential_there_either() {
-    let stage = Stage::start().await;
+    let stage = Stage::with("egress: {restrict_base_urls: true}\n").await;
     let body = json!({"name": "n", "slug": "n", "ai_provider_id": "openai", "key": "sk", "configurations":
         {"custom_host": "https://llm.example"}});
     stage.done(Method::POST, "/v1/integrations", body).await;

@@ -91,7 +91,7 @@ fn shapes() -> Vec<Shape> {
             json!({"oracle_region": "us-chicago-1", "oracle_tenancy": "t", "oracle_private_key": "canary-pem-14\nx"}),
             &["oracle_private_key"],
         ),
-        shape("ollama", None, json!({"custom_host": "https://ollama.example"}), &[]),
+        shape("ollama", None, json!({"custom_host": "http://ollama.example"}), &[]),
     ]
 }
 
