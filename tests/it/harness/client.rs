@@ -26,6 +26,7 @@ pub struct Reply {
 }
 
 /// A request being written.
+#[derive(Clone)]
 pub struct Call {
     address: SocketAddr,
     request: Request<Full<Bytes>>,
