@@ -34,6 +34,8 @@ const SIDECARS: usize = 4;
 const CLIENTS: usize = 4;
 /// Tokens of each answer.
 const TOKENS: u64 = 60;
+/// The model whose answers claim more than any model has ever written.
+const CLAIMS: &str = "claims";
 /// What may be let in beyond a limit, as documented: a hundredth for each replica but one.
 const OVERSHOOT: f64 = 0.01 * (SIDECARS - 1) as f64;
 
@@ -170,6 +172,45 @@ pub async fn survive_their_store() {
     }
 }
 
+/// Answers that claim more tokens than there are numbers, and counters that somebody else has written, cost nobody the store.
+pub async fn survive_what_is_claimed() {
+    let mut stage = Stage::start(&[
+        ("greedy", json!({"rate_limits": [{"type": "tokens", "unit": "rpw", "value": 1_000_000}]})),
+        ("other", json!({"rate_limits": [{"type": "requests", "unit": "rpw", "value": 20}]})),
+    ])
+    .await;
+    let strict = stage.sidecar(SIDECARS, "reject").await;
+    for sidecar in &stage.sidecars {
+        let call = Call::chat(CLAIMS, "ping").header("x-portkey-api-key", "pk-greedy");
+        let reply = call.header("x-portkey-provider", "@v").send(sidecar.address).await;
+        assert!(matches!(reply.status.as_u16(), 200 | 429), "{}", reply.status);
+    }
+    stage.until_refused("greedy", 429).await;
+    ask(strict.address, "greedy").await.expect(429);
+    for _ in 0..10 {
+        ask(strict.address, "other").await.expect(200);
+    }
+    let keys = stage.redis.call("KEYS *").await;
+    let key = |of: &str| keys.lines().find(|line| line.contains(of)).expect("a key").to_owned();
+    let sum = stage.redis.call(&format!("HGET {} sum", key("greedy"))).await;
+    assert!(sum.contains("4000000000000000000"), "{sum}");
+    for written in [
+        format!("SET {} x", key("other")),
+        format!("HSET {} sum many", key("greedy")),
+        format!("HSET {} sum -1", key("other")),
+    ] {
+        let said = stage.redis.call(&written).await;
+        assert!(!said.contains("ERR"), "{written}: {said}");
+        for id in ["greedy", "other"] {
+            let reply = ask(strict.address, id).await;
+            assert!(matches!(reply.status.as_u16(), 200 | 429), "{written}: {}", reply.status);
+        }
+    }
+    stage.sidecars.push(strict);
+    assert_eq!(stage.until_refused("other", 429).await, 20 - 10 - 3, "what is told again is not let in again");
+    assert_eq!(stage.sum("sidekey_limits_exchanges_total{outcome=\"error\"}").await, 0);
+}
+
 // === impl Stage ===
 
 impl Stage {
@@ -269,7 +310,7 @@ fn key(id: &str, limits: &Value) -> Value {
     key
 }
 
-/// Answers everything with a completion of [`TOKENS`] tokens.
+/// Answers everything with a completion of [`TOKENS`] tokens, or of what [`CLAIMS`] says.
 async fn gateway(reached: Arc<AtomicU64>) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -283,8 +324,13 @@ async fn gateway(reached: Arc<AtomicU64>) -> SocketAddr {
                     if request.method() == http::Method::POST {
                         reached.fetch_add(1, Relaxed);
                     }
-                    let _ = request.into_body().collect().await;
-                    let body = json!({"model": "gpt-4o", "choices": [], "usage": {"prompt_tokens": TOKENS - 10, "completion_tokens": 10, "total_tokens": TOKENS}});
+                    let asked = request.into_body().collect().await.map(http_body_util::Collected::to_bytes);
+                    let claims = asked.is_ok_and(|asked| String::from_utf8_lossy(&asked).contains(CLAIMS));
+                    let mut body = json!({"model": "gpt-4o", "choices": [], "usage": {"prompt_tokens": TOKENS - 10, "completion_tokens": 10, "total_tokens": TOKENS}});
+                    if claims {
+                        body["usage"] =
+                            json!({"prompt_tokens": 9e18, "completion_tokens": 1e30, "total_tokens": u64::MAX});
+                    }
                     let response = Response::builder().header("content-type", "application/json");
                     Ok::<_, Infallible>(response.body(Full::new(Bytes::from(body.to_string()))).unwrap())
                 }

@@ -129,6 +129,7 @@ fn main() -> ExitCode {
         limits::are_shared_by_replicas,
         limits::are_shared_over_tls,
         limits::survive_their_store,
+        limits::survive_what_is_claimed,
         swap::loses_no_request_under_load,
         swap::refuses_a_broken_file_with_all_its_faults,
         swap::sets_one_bad_row_aside,

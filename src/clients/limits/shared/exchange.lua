@@ -2,22 +2,49 @@
 -- ARGV: the replica, whether to take, then of each row: its whole count of the window, what the request takes, limit, end.
 local replica, take = ARGV[1], ARGV[2] == '1'
 local out, fits = {1}, true
-local function number(text)
-  return string.format('%.0f', text)
+-- Beyond every limit somebody means, and within what Redis returns as a whole number. A model may claim more; up to 2^53 no
+-- count is rounded.
+local most = 4e18
+
+-- A count as it is written; nil where somebody else has written something else.
+local function count(text)
+  local value = tonumber(text)
+  if value and value >= 0 then
+    return math.min(value, most)
+  end
 end
+
+-- The sum of what replicas have counted, where the one that is kept is none.
+local function summed(key)
+  local sum, fields = 0, redis.call('HGETALL', key)
+  for i = 1, #fields, 2 do
+    if fields[i] ~= 'sum' then
+      sum = sum + (count(fields[i + 1]) or 0)
+    end
+  end
+  return math.min(sum, most)
+end
+
+local function keep(key, sum, mine, finish)
+  redis.call('HSET', key, 'sum', string.format('%.0f', sum), replica, string.format('%.0f', mine))
+  if finish > 0 then
+    redis.call('EXPIREAT', key, finish)
+  end
+end
+
 for i, key in ipairs(KEYS) do
-  local own, takes, limit = tonumber(ARGV[4 * i - 1]), tonumber(ARGV[4 * i]), tonumber(ARGV[4 * i + 1])
-  local finish = tonumber(ARGV[4 * i + 2])
-  local before = tonumber(redis.call('HGET', key, 'sum') or '0')
-  local mine = tonumber(redis.call('HGET', key, replica) or '0')
+  local own, takes, limit = count(ARGV[4 * i - 1]), tonumber(ARGV[4 * i]), tonumber(ARGV[4 * i + 1])
+  local kind = redis.call('TYPE', key)['ok']
+  if kind ~= 'hash' and kind ~= 'none' then
+    redis.call('DEL', key)
+  end
+  local before = count(redis.call('HGET', key, 'sum') or '0') or summed(key)
+  local mine = count(redis.call('HGET', key, replica) or '0') or 0
   local sum = before
   if own > mine then
-    sum = before + own - mine
-    redis.call('HSET', key, 'sum', number(sum), replica, number(own))
-    if finish > 0 then
-      redis.call('EXPIREAT', key, finish)
-    end
+    sum = math.min(before + own - mine, most)
     mine = own
+    keep(key, sum, mine, tonumber(ARGV[4 * i + 2]))
   end
   if sum + math.max(takes, 1) > limit then
     fits = false
@@ -29,13 +56,9 @@ if not take or not fits then
   return out
 end
 for i, key in ipairs(KEYS) do
-  local takes, finish = tonumber(ARGV[4 * i]), tonumber(ARGV[4 * i + 2])
+  local takes = tonumber(ARGV[4 * i])
   if takes > 0 then
-    redis.call('HINCRBY', key, 'sum', takes)
-    redis.call('HINCRBY', key, replica, takes)
-    if finish > 0 then
-      redis.call('EXPIREAT', key, finish)
-    end
+    keep(key, math.min(out[3 * i] + takes, most), out[3 * i + 1] + takes, tonumber(ARGV[4 * i + 2]))
   end
 end
 return out
