@@ -18,6 +18,7 @@ mod errors;
 mod examples;
 mod expiry;
 mod freshness;
+mod fuzz;
 mod harness;
 mod layers;
 mod operator;
