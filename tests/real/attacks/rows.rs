@@ -217,6 +217,18 @@ pub const ATTACKS: &[Attack] = &[
         bound: STEERED,
     },
     Attack {
+        // Merged into the body of the request, from which no host is taken.
+        name: "every URL inside override_params",
+        target: "openai-prod",
+        call: |named| {
+            let evil = "http://evil.attacker.dev/v1";
+            named.config(&named.leaf(json!({"override_params": {"custom_host": evil, "customHost": evil,
+                "azure_foundry_url": evil, "huggingfaceBaseUrl": evil, "base_url": evil, "baseURL": evil}})))
+        },
+        works_without_us: false,
+        bound: Harmless,
+    },
+    Attack {
         name: "sibling that forwards the config, weight 0 for ours",
         target: "openai-prod",
         call: |named| {
