@@ -11,7 +11,8 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Request, Response, header::CONNECTION};
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header::CONNECTION};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -114,7 +115,11 @@ impl Connections {
             let in_flight = activity.begin();
             let proxy = self.proxy.clone();
             async move {
-                Ok::<_, Infallible>(match purpose {
+                if let Some(reason) = codec::ambiguity(&request) {
+                    debug!(reason, "A request can be read in two ways, its connection is closed.");
+                    return Ok::<_, Infallible>(closed(malformed().map(|body| body.counted(Some(in_flight)))));
+                }
+                Ok(match purpose {
                     Purpose::Serve if in_flight.is_admitted() => proxy.serve(request, in_flight).await,
                     Purpose::Serve => {
                         proxy.refuse(Some(&request), &Refusal::Overloaded).map(|body| body.counted(Some(in_flight)))
@@ -146,7 +151,14 @@ impl Connections {
     }
 }
 
-/// Tells the client of a shed connection to open another.
+/// What the codec itself answers to what is no HTTP.
+fn malformed() -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::full(Bytes::new()));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response
+}
+
+/// Tells the client that its connection ends here.
 fn closed(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response

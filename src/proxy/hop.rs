@@ -5,7 +5,7 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{CONNECTION, TE},
+    header::{CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING},
 };
 
 /// Removes from a client's request what is meant for this connection.
@@ -26,8 +26,12 @@ pub fn strip_request(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes from the gateway's reply what is meant for that connection. `content-length` stays: the body passes as it is.
+/// Removes from the gateway's reply what is meant for that connection. `content-length` stays, for the body passes as it is, but
+/// not beside `transfer-encoding`, which overrides it (RFC 9112 6.3).
 pub fn strip_response(headers: &mut HeaderMap) {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     strip(headers, |name| is_hop_by_hop(name) || name == "proxy-authenticate");
 }
 
@@ -138,5 +142,12 @@ mod tests {
         ]);
         strip_response(&mut headers);
         assert_eq!(names(&headers), ["content-length", "trailer"]);
+    }
+
+    #[test]
+    fn a_reply_says_once_how_long_it_is() {
+        let mut headers = map(&[("content-length", "2"), ("transfer-encoding", "chunked")]);
+        strip_response(&mut headers);
+        assert!(headers.is_empty(), "{headers:?}");
     }
 }

@@ -4,6 +4,7 @@
 
 mod admin;
 mod alarms;
+mod attacks;
 mod audit;
 mod canary;
 mod cli;

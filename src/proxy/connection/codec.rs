@@ -2,7 +2,10 @@
 
 use std::{io, pin::Pin, time::Duration};
 
-use http::Response;
+use http::{
+    Request, Response, Version,
+    header::{HOST, TRANSFER_ENCODING},
+};
 use hyper::{
     body::{Body as _, Incoming},
     server::conn::{http1, http2},
@@ -49,6 +52,24 @@ pub(super) fn http2(limits: &Limits) -> http2::Builder<Streams> {
         .keep_alive_interval(H2_PING)
         .enable_connect_protocol();
     builder
+}
+
+/// Why a head that the codec took is no HTTP/1.1 all the same: others on the way may read it in another way than we do.
+///
+/// Source: RFC 9112 3.2 (a server answers 400 to none or several `Host`), 6.1 and 7 (`chunked` once, and no coding that is not
+/// understood). What else could be read in two ways the codec refuses itself, or, `Content-Length` beside `Transfer-Encoding`,
+/// ends the connection after it.
+pub(super) fn ambiguity<B>(request: &Request<B>) -> Option<&'static str> {
+    let headers = request.headers();
+    if request.version() == Version::HTTP_11 && headers.get_all(HOST).iter().count() != 1 {
+        return Some("not one `host`");
+    }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => None,
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => None,
+        (Some(_), _) => Some("another `transfer-encoding` than `chunked`"),
+    }
 }
 
 /// Writes a reply to a client whose request the codec never saw as a whole.
