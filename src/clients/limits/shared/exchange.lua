@@ -2,9 +2,9 @@
 -- ARGV: the replica, whether to take, then of each row: its whole count of the window, what the request takes, limit, end.
 local replica, take = ARGV[1], ARGV[2] == '1'
 local out, fits = {1}, true
--- Beyond every limit somebody means, and within what Redis returns as a whole number. A model may claim more; up to 2^53 no
--- count is rounded.
-local most = 4e18
+-- The largest number below 2^63, which is what Redis returns as a whole number: a model may claim more. Up to 2^53 no count
+-- is rounded.
+local most = 9223372036854774784
 
 -- A count as it is written; nil where somebody else has written something else.
 local function count(text)
@@ -42,7 +42,7 @@ for i, key in ipairs(KEYS) do
   local mine = count(redis.call('HGET', key, replica) or '0') or 0
   local sum = before
   if own > mine then
-    sum = math.min(before + own - mine, most)
+    sum = math.min(before + (own - mine), most)
     mine = own
     keep(key, sum, mine, tonumber(ARGV[4 * i + 2]))
   end
