@@ -5,7 +5,7 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING},
+    header::{CONNECTION, CONTENT_LENGTH, COOKIE, TE, TRANSFER_ENCODING},
 };
 
 /// Removes from a client's request what is meant for this connection.
@@ -17,6 +17,7 @@ pub fn strip_request(headers: &mut HeaderMap) {
         is_hop_by_hop(name)
             || matches!(name, "host" | "expect" | "proxy-authorization" | "http2-settings" | "content-length")
     });
+    join_cookies(headers);
     if headers.contains_key(TE) {
         let trailers = lists(headers, &TE, "trailers");
         headers.remove(TE);
@@ -48,6 +49,16 @@ pub fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
 /// What goes in both directions. `trailer` is not among it: it announces fields that do travel on.
 fn is_hop_by_hop(name: &str) -> bool {
     matches!(name, "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade")
+}
+
+/// HTTP/2 may part a cookie header into crumbs, HTTP/1.1 has one (RFC 9113 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, whole);
+    }
 }
 
 /// Removes what `Connection` names, and what `goes` in any case.
@@ -122,6 +133,13 @@ mod tests {
             strip_request(&mut headers);
             assert_eq!(names(&headers), kept, "{sent:?}");
         }
+    }
+
+    #[test]
+    fn crumbs_become_one_cookie() {
+        let mut headers = map(&[("cookie", "a=b"), ("accept", "*/*"), ("cookie", "c=d")]);
+        strip_request(&mut headers);
+        assert_eq!(headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=b; c=d"]);
     }
 
     #[test]

@@ -8,7 +8,10 @@ pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
 pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
+pub const PRIORITY: u8 = 2;
 pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
+pub const CONTINUATION: u8 = 9;
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 
@@ -19,6 +22,13 @@ pub fn field(name: &[u8], value: &[u8]) -> Vec<u8> {
         length(text.len(), &mut field);
         field.extend(text);
     }
+    field
+}
+
+/// A field that is kept in the table.
+pub fn kept(name: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut field = field(name, value);
+    field[0] = 0x40;
     field
 }
 
