@@ -34,12 +34,16 @@ end
 
 for i, key in ipairs(KEYS) do
   local own, takes, limit = count(ARGV[4 * i - 1]), tonumber(ARGV[4 * i]), tonumber(ARGV[4 * i + 1])
-  local kind = redis.call('TYPE', key)['ok']
-  if kind ~= 'hash' and kind ~= 'none' then
+  local held = redis.pcall('HMGET', key, 'sum', replica)
+  if held.err then
+    if not string.find(held.err, '^WRONGTYPE') then
+      return held
+    end
     redis.call('DEL', key)
+    held = {}
   end
-  local before = count(redis.call('HGET', key, 'sum') or '0') or summed(key)
-  local mine = count(redis.call('HGET', key, replica) or '0') or 0
+  local before = count(held[1] or '0') or summed(key)
+  local mine = count(held[2] or '0') or 0
   local sum = before
   if own > mine then
     sum = math.min(before + (own - mine), most)
