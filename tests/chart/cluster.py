@@ -213,8 +213,8 @@ def test_the_service_account_logs_in_at_vault():
             assert status == 200 and "pong" in text, f"{status} {text}\n{pod.logs()}"
 
 
-def vault(method, path, body=None, must_be=None):
-    connection = http.client.HTTPConnection(PROVIDER, 8200, timeout=10)
+def vault(method, path, body=None, must_be=None, at=(PROVIDER, 8200)):
+    connection = http.client.HTTPConnection(*at, timeout=10)
     try:
         connection.request(method, f"/v1/{path}", json.dumps(body) if body else None, {"x-vault-token": "root"})
         reply = connection.getresponse()

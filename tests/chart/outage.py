@@ -12,7 +12,7 @@ import pod as running
 from bench import CACHE, TEMPORARY, need
 from cluster import vault
 from control import DIGEST, TOKEN, Service, endpoint, entities
-from kubelet import PROVIDER, SERVICE, Pod, node, until
+from kubelet import PROVIDER, SERVICE, Pod, until
 from pod import CONTENT, VALUES, chat, models, objects, roll
 
 # For how long a new pod is watched waiting. Longer than it takes to start, and than `cache.ttl_secs` below.
@@ -39,10 +39,12 @@ def waits(old, fresh, *reasons):
 
 
 class OpenBao:
-    """A manager that can stand still and come back with what it had."""
+    """A manager that can stand still and come back with what it had. It forgets when it ends: it is written to before pods reach it."""
+
+    INSIDE = ("127.0.0.1", 8201)
 
     def __init__(self):
-        node()
+        self.service = Service(PROVIDER, 8200)
         self.program, self.home = need(CACHE / "bao"), TEMPORARY / f"bao-{time.monotonic_ns()}"
         self.home.mkdir()
         self.start()
@@ -50,10 +52,11 @@ class OpenBao:
     def start(self):
         with (self.home / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [self.program, "server", "-dev", "-dev-no-store-token", "-dev-root-token-id=root", f"-dev-listen-address={PROVIDER}:8200"],
+                [self.program, "server", "-dev", "-dev-no-store-token", "-dev-root-token-id=root", f"-dev-listen-address={self.INSIDE[0]}:{self.INSIDE[1]}"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={"HOME": str(self.home), "PATH": os.environ["PATH"]})
-        until("the vault answers", lambda: vault("GET", "sys/health")[0] == 200, dump=(self.home / "log").read_text)
-        vault("POST", "secret/data/openai", {"data": {"api_key": running.KEY}}, must_be=200)
+        until("the vault answers", lambda: vault("GET", "sys/health", at=self.INSIDE)[0] == 200, dump=(self.home / "log").read_text)
+        vault("POST", "secret/data/openai", {"data": {"api_key": running.KEY}}, must_be=200, at=self.INSIDE)
+        self.service.lead_to(self.INSIDE)
 
     @contextlib.contextmanager
     def frozen(self):
@@ -68,6 +71,7 @@ class OpenBao:
         self.start()
 
     def close(self):
+        self.service.close()
         self.process.kill()
         self.process.wait()
 
